@@ -1,0 +1,1 @@
+//! The D-Bus interface `org.backupd1`: objects, wire types, who may call what.

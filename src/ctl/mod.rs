@@ -1,0 +1,1 @@
+//! `backupctl`: commands, tables, progress.

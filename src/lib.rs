@@ -1,0 +1,23 @@
+//! backupd: backups of PostgreSQL and SQLite databases that restore.
+//!
+//! The layers, an arrow only points down (see `docs/architecture.md`):
+//!
+//! ```text
+//! bin/*  ->  bus, ctl, systemd  ->  service  ->  source, repository  ->  stream  ->  model, config
+//! ```
+//!
+//! Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs; [`stream`] knows no database; [`model`]
+//! does no I/O.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod bus;
+pub mod config;
+pub mod ctl;
+pub mod fail_point;
+pub mod model;
+pub mod repository;
+pub mod service;
+pub mod source;
+pub mod stream;
+pub mod systemd;

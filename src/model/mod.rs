@@ -1,0 +1,12 @@
+//! Plain data and its validation: ids, names, the error table, the manifest, jobs. No I/O happens here.
+
+pub mod error_code;
+pub mod ids;
+pub mod job;
+pub mod manifest;
+pub mod name;
+pub mod summary;
+
+pub use error_code::ErrorCode;
+pub use ids::{BackupId, ChunkId, PackId, RunId};
+pub use name::{Name, SourceKey, SourceName};

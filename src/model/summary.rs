@@ -1,0 +1,101 @@
+//! What a listing shows of a backup: small, fixed, enough to filter and sort by.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ids::BackupId,
+    manifest::{Kind, Manifest},
+    name::SourceKey,
+};
+
+/// How far a backup is known to restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// Its bytes were written and synced.
+    #[default]
+    Stored,
+    /// Every chunk was read back, decoded and hashed.
+    Checked,
+    /// It was restored into a scratch database and compared.
+    Drilled,
+}
+
+impl Proof {
+    /// The word used on the bus and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Checked => "checked",
+            Self::Drilled => "drilled",
+        }
+    }
+}
+
+/// One backup in a listing. Times are microseconds since the epoch, sizes bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupSummary {
+    /// Its id.
+    pub id: BackupId,
+    /// Its source.
+    #[serde(flatten)]
+    pub source: SourceKey,
+    /// Its number within the source.
+    pub sequence: u64,
+    /// What kind it is.
+    pub kind: Kind,
+    /// When the job began.
+    pub started_at: u64,
+    /// The instant whose state it holds.
+    pub snapshot_at: u64,
+    /// When the last byte was written.
+    pub finished_at: u64,
+    /// Plaintext bytes.
+    pub raw_bytes: u64,
+    /// Stored bytes, shared ones included.
+    pub stored_bytes: u64,
+    /// Bytes it added to the repository.
+    pub new_bytes: u64,
+    /// Rows of all tables.
+    pub rows: u64,
+    /// How far it is known to restore.
+    pub proof: Proof,
+    /// When it was last verified at level `packs` or `data`; 0 for never.
+    pub verified_at: u64,
+    /// Whether a part of it is known to be damaged.
+    pub damaged: bool,
+    /// How many things it could not include.
+    pub incomplete: u32,
+    /// Free text of the user.
+    pub description: String,
+    /// Words of the user.
+    pub tags: Vec<String>,
+}
+
+impl BackupSummary {
+    /// The summary of a backup about which no record says anything.
+    #[must_use]
+    pub fn of(id: BackupId, manifest: &Manifest) -> Self {
+        let statistics = &manifest.statistics;
+        Self {
+            id,
+            source: manifest.source.clone(),
+            sequence: manifest.sequence,
+            kind: manifest.kind,
+            started_at: manifest.started_at,
+            snapshot_at: manifest.snapshot_at,
+            finished_at: manifest.finished_at,
+            raw_bytes: statistics.raw_bytes,
+            stored_bytes: statistics.stored_bytes,
+            new_bytes: statistics.new_bytes,
+            rows: statistics.rows,
+            proof: Proof::Stored,
+            verified_at: 0,
+            damaged: false,
+            incomplete: u32::try_from(manifest.incomplete.len()).unwrap_or(u32::MAX),
+            description: manifest.description.clone(),
+            tags: manifest.tags.clone(),
+        }
+    }
+}

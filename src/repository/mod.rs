@@ -1,0 +1,1 @@
+//! Where backups live: packs, manifests, sessions, records. The format is `docs/repository-format.md`.

@@ -1,0 +1,214 @@
+//! What the bus sees of the service: one method per verb.
+//!
+//! Methods block (the bus calls them on a blocking thread). Those that give a job number have made the early checks
+//! and started or queued the job; what fails later is the job's error.
+
+use std::{fs::File, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{error::ServiceError, jobs::Jobs};
+use crate::model::{job::JobNumber, manifest::Selection, summary::BackupSummary};
+
+/// Who asks, as the transport vouches for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The user id.
+    pub uid: u32,
+}
+
+/// Options of `create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Free text that goes into the manifest.
+    pub description: String,
+    /// Words that go into the manifest.
+    pub tags: Vec<String>,
+    /// What to take of the database, narrower than the source's own selection.
+    pub selection: Selection,
+}
+
+/// Options of `restore`, and of its plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestoreOptions {
+    /// The name of the new database; empty for the original name.
+    pub to: String,
+    /// Create the roles that are missing on the server from the backup's `globals.sql`.
+    pub create_roles: bool,
+    /// Leave out ownership, as pg_restore's `--no-owner`.
+    pub no_owner: bool,
+    /// Leave out GRANT and REVOKE, as pg_restore's `--no-privileges`.
+    pub no_privileges: bool,
+    /// Only these tables, `schema.table`.
+    pub tables: Vec<String>,
+    /// Connections that build indexes at once; 0 for one per processor of the daemon's host.
+    pub jobs: u32,
+}
+
+/// How deep `verify` looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyLevel {
+    /// Manifests, and the packs' sizes.
+    List,
+    /// SHA-256 of every stored pack.
+    #[default]
+    Packs,
+    /// Every chunk decoded and hashed, every file's hash compared.
+    Data,
+}
+
+/// Which backups `verify` is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifyRequest {
+    /// One backup (id, unique prefix, `SOURCE@latest`…); empty for all of `source`, or of the repository.
+    pub backup: String,
+    /// All backups of this source, when `backup` is empty.
+    pub source: String,
+    /// How deep.
+    pub level: VerifyLevel,
+}
+
+/// Which backups `list` gives. Empty fields do not filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    /// Of this source (`NAME`, or `NAME/DATABASE`).
+    pub source: String,
+    /// With this tag.
+    pub tag: String,
+    /// With a snapshot at or after this time, microseconds since the epoch.
+    pub since: u64,
+    /// With a snapshot before this time; 0 for no limit.
+    pub until: u64,
+}
+
+/// A part of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The backups, sources in order of their names, within a source the newest first.
+    pub backups: Vec<BackupSummary>,
+    /// What to pass to get the next part; empty at the end.
+    pub cursor: String,
+}
+
+/// One source as `sources` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceSummary {
+    /// Its name.
+    pub name: String,
+    /// `postgresql`, `sqlite`; empty where its file is broken.
+    #[serde(rename = "type")]
+    pub source_type: String,
+    /// `enabled`, `disabled`, `broken`.
+    pub state: String,
+    /// Where it is, for people: `/run/postgresql:5432 shop`. No secrets.
+    pub location: String,
+    /// Free text of its file.
+    pub description: String,
+    /// What is wrong with its file; empty if nothing is.
+    pub problem: String,
+    /// The id of its newest backup, in hex; empty if it has none.
+    pub last_backup: String,
+    /// That backup's snapshot time; 0 if it has none.
+    pub last_backup_at: u64,
+    /// The number of the job that runs for it; 0 if none does.
+    pub running_job: u64,
+}
+
+/// The daemon at a glance, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The repository's folder.
+    pub repository: PathBuf,
+    /// `ready`, `opening`, or `unavailable`.
+    pub repository_state: String,
+    /// Why it is unavailable; empty if it is not.
+    pub repository_problem: String,
+    /// Number of backups; 0 while the repository is not open.
+    pub backups: u64,
+    /// Bytes free in the repository's file system.
+    pub free_bytes: u64,
+    /// What is wrong with the configuration, a sentence each.
+    pub config_problems: Vec<String>,
+}
+
+/// The verbs. The selector of a backup (`backup: &str`) is an id, a unique prefix of one, `SOURCE@latest`, or
+/// `SOURCE@<microseconds>`: the highest sequence whose snapshot is before that time.
+pub trait Operations: Send + Sync {
+    /// Starts a backup.
+    ///
+    /// # Errors
+    /// `NoSuchSource`, `SourceDisabled`, `SourceBusy`, `LimitsExceeded`, `RepositoryUnavailable`, and the early checks'.
+    fn create(&self, caller: Caller, source: &str, options: CreateOptions) -> Result<JobNumber, ServiceError>;
+
+    /// What a restore would do and what stands in its way, as JSON; touches nothing.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, `AmbiguousBackup`, `DatabaseUnreachable`…; obstacles are part of the plan, not errors.
+    fn plan_restore(
+        &self,
+        caller: Caller,
+        backup: &str,
+        options: &RestoreOptions,
+    ) -> Result<serde_json::Value, ServiceError>;
+
+    /// Starts a restore.
+    ///
+    /// # Errors
+    /// As [`Operations::create`], and `NoSuchBackup`, `AmbiguousBackup`.
+    fn restore(&self, caller: Caller, backup: &str, options: RestoreOptions) -> Result<JobNumber, ServiceError>;
+
+    /// Starts a verification.
+    ///
+    /// # Errors
+    /// As [`Operations::restore`].
+    fn verify(&self, caller: Caller, request: VerifyRequest) -> Result<JobNumber, ServiceError>;
+
+    /// Starts the deletion of one backup and of what only it needed.
+    ///
+    /// # Errors
+    /// As [`Operations::restore`].
+    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError>;
+
+    /// Starts writing a backup as one gzip-compressed SQL script to `output`. The job ends when the reader goes away.
+    ///
+    /// # Errors
+    /// As [`Operations::restore`].
+    fn export(&self, caller: Caller, backup: &str, output: File) -> Result<JobNumber, ServiceError>;
+
+    /// Lists backups. `limit` 0 means the service's own limit.
+    ///
+    /// # Errors
+    /// `InvalidArgs` for a cursor that this service did not give; `RepositoryUnavailable`.
+    fn list(&self, filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError>;
+
+    /// One backup's summary.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, `AmbiguousBackup`, `RepositoryUnavailable`.
+    fn get(&self, backup: &str) -> Result<BackupSummary, ServiceError>;
+
+    /// Everything about a backup as JSON: `{"summary": …, "manifest": …, "records": […], "by_hand": ["command", …]}`.
+    ///
+    /// # Errors
+    /// As [`Operations::get`].
+    fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError>;
+
+    /// The sources, broken ones included, in order of their names.
+    fn sources(&self) -> Vec<SourceSummary>;
+
+    /// The daemon at a glance.
+    fn status(&self) -> Status;
+
+    /// Reads the configuration again. A main file with errors changes nothing.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`, naming file, line and key.
+    fn reload(&self) -> Result<(), ServiceError>;
+
+    /// The jobs, running, waiting and past.
+    fn jobs(&self) -> &Jobs;
+}

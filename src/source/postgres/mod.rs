@@ -1,0 +1,1 @@
+//! PostgreSQL databases, servers 13 to 18.

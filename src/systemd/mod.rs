@@ -1,0 +1,1 @@
+//! What ties the daemon to systemd: notify, watchdog, journal.

@@ -8,15 +8,13 @@
 //!
 //! A number behind the name, as in `pack-renamed#3=kill`, means the third time the place is passed.
 
-use std::io;
-
 /// Passes the place `name`.
 ///
 /// # Errors
 /// Only where a test asked for one.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
-pub fn hit(_name: &'static str) -> io::Result<()> {
+pub fn hit(_name: &'static str) -> std::io::Result<()> {
     Ok(())
 }
 

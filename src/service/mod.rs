@@ -4,6 +4,8 @@
 
 pub mod error;
 pub mod jobs;
+pub mod listing;
 pub mod operations;
+pub mod selector;
 
 pub use error::ServiceError;

@@ -1,0 +1,150 @@
+//! Pages of a listing: pure functions over sorted summaries.
+//!
+//! Invariants: the order is by source, then newest sequence first; a cursor names a place in that order, not a
+//! position, so a walk over pages sees each backup that was there all the time exactly once, whatever comes and goes.
+
+use super::{
+    error::ServiceError,
+    operations::{ListFilter, Page},
+    selector::parse_source,
+};
+use crate::model::{ErrorCode, Name, SourceKey, name::percent_unescape, summary::BackupSummary};
+
+/// How many backups a page holds when the caller does not say; also the most that one page may hold. A page of this
+/// size stays below 4 MiB on the bus, whose messages end at 128 MiB.
+pub const PAGE_LIMIT: usize = 10_000;
+
+/// Whether a backup is wanted.
+#[derive(Debug)]
+struct Wanted<'a> {
+    filter: &'a ListFilter,
+    source: Option<SourceKey>,
+}
+
+impl Wanted<'_> {
+    fn includes(&self, backup: &BackupSummary) -> bool {
+        let filter = self.filter;
+        let of_source = self.source.as_ref().is_none_or(|key| {
+            backup.source.source == key.source && (key.child.is_none() || backup.source.child == key.child)
+        });
+        of_source
+            && (filter.tag.is_empty() || backup.tags.contains(&filter.tag))
+            && backup.snapshot_at >= filter.since
+            && (filter.until == 0 || backup.snapshot_at < filter.until)
+    }
+}
+
+/// The place of a backup in the order of listings.
+fn place(backup: &BackupSummary) -> (&SourceKey, std::cmp::Reverse<u64>) {
+    (&backup.source, std::cmp::Reverse(backup.sequence))
+}
+
+/// Puts backups into the order of listings.
+pub fn sort(backups: &mut [BackupSummary]) {
+    backups.sort_by(|a, b| place(a).cmp(&place(b)));
+}
+
+/// One page of `backups`, which are in the order of [`sort`].
+///
+/// # Errors
+/// `NoSuchSource` for a filter that names none that could be; `InvalidArgs` for a cursor that no page gave.
+pub fn page(backups: &[BackupSummary], filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
+    let source = if filter.source.is_empty() { None } else { Some(parse_source(&filter.source)?) };
+    let wanted = Wanted { filter, source };
+    let start = match cursor {
+        "" => 0,
+        text => {
+            let (key, sequence) = parse_cursor(text).ok_or_else(|| {
+                ServiceError::new(ErrorCode::InvalidArgs, format!("{text:?} is not a cursor that ListBackups gave"))
+            })?;
+            backups.partition_point(|backup| place(backup) <= (&key, std::cmp::Reverse(sequence)))
+        }
+    };
+    let limit = if limit == 0 { PAGE_LIMIT } else { limit.min(PAGE_LIMIT) };
+    let mut matching = backups[start..].iter().filter(|backup| wanted.includes(backup));
+    let page: Vec<BackupSummary> = matching.by_ref().take(limit).cloned().collect();
+    let cursor = match (page.last(), matching.next()) {
+        (Some(last), Some(_)) => format!("{}:{}", last.source.folder(), last.sequence),
+        _ => String::new(),
+    };
+    Ok(Page { backups: page, cursor })
+}
+
+fn parse_cursor(text: &str) -> Option<(SourceKey, u64)> {
+    let (folder, sequence) = text.rsplit_once(':')?;
+    let (source, child) = folder.split_once('/')?;
+    let child = if child == "_" { None } else { Some(Name::from(percent_unescape(child)?)) };
+    Some((SourceKey { source: source.parse().ok()?, child }, sequence.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::service::selector::tests::summary;
+
+    fn some_backups(count: u64) -> Vec<BackupSummary> {
+        let mut backups: Vec<_> = (0..count)
+            .map(|i| {
+                let source = ["shop", "crm", "all/a:b/c", "all/ü"][usize::try_from(i % 4).unwrap()];
+                let mut backup = summary(source, i, 1000 - i, &format!("{i:08x}"));
+                backup.tags = if i % 3 == 0 { vec!["nightly".to_owned()] } else { Vec::new() };
+                backup
+            })
+            .collect();
+        sort(&mut backups);
+        backups
+    }
+
+    #[test]
+    fn filters_by_source_tag_and_time() {
+        let backups = some_backups(40);
+        let count = |filter: ListFilter| page(&backups, &filter, 0, "").unwrap().backups.len();
+        assert_eq!(count(ListFilter::default()), 40);
+        assert_eq!(count(ListFilter { source: "shop".into(), ..Default::default() }), 10);
+        assert_eq!(count(ListFilter { source: "all".into(), ..Default::default() }), 20);
+        assert_eq!(count(ListFilter { source: "all/ü".into(), ..Default::default() }), 10);
+        assert_eq!(count(ListFilter { tag: "nightly".into(), ..Default::default() }), 14);
+        assert_eq!(count(ListFilter { since: 990, ..Default::default() }), 11);
+        assert_eq!(count(ListFilter { since: 990, until: 995, ..Default::default() }), 5);
+        let newest_first = page(&backups, &ListFilter { source: "crm".into(), ..Default::default() }, 2, "").unwrap();
+        assert_eq!(newest_first.backups.iter().map(|b| b.sequence).collect::<Vec<_>>(), [37, 33]);
+    }
+
+    #[test]
+    fn refuses_a_foreign_cursor() {
+        for bad in ["x", "shop/_:x", "shop:1", "Shop/_:1", "all/ü:1"] {
+            let error = page(&[], &ListFilter::default(), 1, bad).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidArgs, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_sees_each_backup_once_even_while_others_go(limit in 1usize..9, gone in proptest::collection::vec(0u64..60, 0..20)) {
+            let mut backups = some_backups(60);
+            let mut seen = Vec::new();
+            let mut cursor = String::new();
+            let mut gone = gone.into_iter();
+            loop {
+                let part = page(&backups, &ListFilter::default(), limit, &cursor).unwrap();
+                seen.extend(part.backups.iter().map(|b| b.sequence));
+                cursor = part.cursor;
+                if cursor.is_empty() {
+                    break;
+                }
+                if let Some(sequence) = gone.next() {
+                    backups.retain(|b| b.sequence != sequence);
+                }
+            }
+            let mut unique = seen.clone();
+            unique.sort_unstable();
+            unique.dedup();
+            prop_assert_eq!(unique.len(), seen.len());
+            for backup in &backups {
+                prop_assert!(seen.contains(&backup.sequence));
+            }
+        }
+    }
+}

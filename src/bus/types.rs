@@ -1,0 +1,454 @@
+//! The structures and options on the wire, and their way to and from the service's own types.
+//!
+//! Invariant: the fields of a row and their order are the contract in `org.backupd1.xml`; a test holds the signatures.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use zbus::{OwnedVariant, Type, Variant};
+
+use crate::{
+    model::{
+        ErrorCode, Name, SourceKey,
+        manifest::{Kind, Selection},
+        summary::{BackupSummary, Proof},
+    },
+    service::{
+        ServiceError,
+        operations::{CreateOptions, ListFilter, RestoreOptions, SourceSummary, VerifyLevel, VerifyRequest},
+    },
+};
+
+/// Options as a client sends them.
+pub type Options<'a> = HashMap<&'static str, Variant<'a>>;
+
+/// One backup in a listing, see [`BackupSummary`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[allow(missing_docs, reason = "the fields of `BackupSummary`")]
+pub struct BackupRow {
+    pub id: String,
+    pub source: String,
+    pub database: Vec<u8>,
+    pub sequence: u64,
+    pub kind: String,
+    pub started_at: u64,
+    pub snapshot_at: u64,
+    pub finished_at: u64,
+    pub raw_bytes: u64,
+    pub stored_bytes: u64,
+    pub new_bytes: u64,
+    pub rows: u64,
+    pub proof: String,
+    pub verified_at: u64,
+    pub damaged: bool,
+    pub incomplete: u32,
+    pub description: String,
+    pub tags: Vec<String>,
+}
+
+impl From<&BackupSummary> for BackupRow {
+    fn from(summary: &BackupSummary) -> Self {
+        Self {
+            id: summary.id.to_string(),
+            source: summary.source.source.to_string(),
+            database: summary.source.child.as_ref().map_or_else(Vec::new, |name| name.as_bytes().to_vec()),
+            sequence: summary.sequence,
+            kind: summary.kind.as_str().to_owned(),
+            started_at: summary.started_at,
+            snapshot_at: summary.snapshot_at,
+            finished_at: summary.finished_at,
+            raw_bytes: summary.raw_bytes,
+            stored_bytes: summary.stored_bytes,
+            new_bytes: summary.new_bytes,
+            rows: summary.rows,
+            proof: summary.proof.as_str().to_owned(),
+            verified_at: summary.verified_at,
+            damaged: summary.damaged,
+            incomplete: summary.incomplete,
+            description: summary.description.clone(),
+            tags: summary.tags.clone(),
+        }
+    }
+}
+
+impl TryFrom<BackupRow> for BackupSummary {
+    type Error = ServiceError;
+    fn try_from(row: BackupRow) -> Result<Self, ServiceError> {
+        let unknown = |what: &str, word: &str| {
+            let message = format!("the daemon sent a backup whose {what} this program does not know: {word:?}");
+            ServiceError::new(ErrorCode::NotSupported, message)
+        };
+        let kinds = [Kind::Logical, Kind::Sqlite, Kind::Physical, Kind::Wal];
+        let proofs = [Proof::Stored, Proof::Checked, Proof::Drilled];
+        Ok(Self {
+            id: row.id.parse().map_err(|_| unknown("id", &row.id))?,
+            source: SourceKey {
+                source: row.source.parse().map_err(|_| unknown("source", &row.source))?,
+                child: (!row.database.is_empty()).then(|| Name::from(row.database)),
+            },
+            sequence: row.sequence,
+            kind: kinds.into_iter().find(|k| k.as_str() == row.kind).ok_or_else(|| unknown("kind", &row.kind))?,
+            started_at: row.started_at,
+            snapshot_at: row.snapshot_at,
+            finished_at: row.finished_at,
+            raw_bytes: row.raw_bytes,
+            stored_bytes: row.stored_bytes,
+            new_bytes: row.new_bytes,
+            rows: row.rows,
+            proof: proofs.into_iter().find(|p| p.as_str() == row.proof).ok_or_else(|| unknown("proof", &row.proof))?,
+            verified_at: row.verified_at,
+            damaged: row.damaged,
+            incomplete: row.incomplete,
+            description: row.description,
+            tags: row.tags,
+        })
+    }
+}
+
+/// The fields of a [`BackupRow`] by name, as `GetBackup` gives them.
+#[must_use]
+pub fn backup_properties(row: BackupRow) -> HashMap<&'static str, Variant<'static>> {
+    HashMap::from([
+        ("id", row.id.into()),
+        ("source", row.source.into()),
+        ("database", row.database.into()),
+        ("sequence", row.sequence.into()),
+        ("kind", row.kind.into()),
+        ("started-at", row.started_at.into()),
+        ("snapshot-at", row.snapshot_at.into()),
+        ("finished-at", row.finished_at.into()),
+        ("raw-bytes", row.raw_bytes.into()),
+        ("stored-bytes", row.stored_bytes.into()),
+        ("new-bytes", row.new_bytes.into()),
+        ("rows", row.rows.into()),
+        ("proof", row.proof.into()),
+        ("verified-at", row.verified_at.into()),
+        ("damaged", row.damaged.into()),
+        ("incomplete", row.incomplete.into()),
+        ("description", row.description.into()),
+        ("tags", row.tags.into()),
+    ])
+}
+
+/// One source, see [`SourceSummary`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[allow(missing_docs, reason = "the fields of `SourceSummary`")]
+pub struct SourceRow {
+    pub name: String,
+    pub source_type: String,
+    pub state: String,
+    pub location: String,
+    pub description: String,
+    pub problem: String,
+    pub last_backup: String,
+    pub last_backup_at: u64,
+    pub running_job: u64,
+}
+
+impl From<SourceSummary> for SourceRow {
+    fn from(summary: SourceSummary) -> Self {
+        Self {
+            name: summary.name,
+            source_type: summary.source_type,
+            state: summary.state,
+            location: summary.location,
+            description: summary.description,
+            problem: summary.problem,
+            last_backup: summary.last_backup,
+            last_backup_at: summary.last_backup_at,
+            running_job: summary.running_job,
+        }
+    }
+}
+
+impl From<SourceRow> for SourceSummary {
+    fn from(row: SourceRow) -> Self {
+        Self {
+            name: row.name,
+            source_type: row.source_type,
+            state: row.state,
+            location: row.location,
+            description: row.description,
+            problem: row.problem,
+            last_backup: row.last_backup,
+            last_backup_at: row.last_backup_at,
+            running_job: row.running_job,
+        }
+    }
+}
+
+/// One job, past, running or waiting. Its fields are those of [`crate::model::job::JobRecord`]; `result` is empty
+/// while it runs, `error_name` is a D-Bus name, `object` is `/` for a past job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[allow(missing_docs, reason = "the fields of `JobRecord`")]
+pub struct JobRow {
+    pub id: u64,
+    pub run_id: String,
+    pub job_type: String,
+    pub source: String,
+    pub backup: String,
+    pub started_by_uid: u32,
+    pub start_time: u64,
+    pub end_time: u64,
+    pub phase: String,
+    pub result: String,
+    pub error_name: String,
+    pub error_message: String,
+    pub bytes_done: u64,
+    pub bytes_total: u64,
+    pub object: zbus::OwnedObjectPath,
+}
+
+/// `CreateBackup`'s options for the wire.
+#[must_use]
+pub fn create_options_to_wire(options: &CreateOptions) -> Options<'static> {
+    let selection = &options.selection;
+    let mut wire = Options::new();
+    put_text(&mut wire, "description", &options.description);
+    put_list(&mut wire, "tags", &options.tags);
+    put_switch(&mut wire, "schema-only", selection.schema_only);
+    put_list(&mut wire, "include-tables", &selection.include_tables);
+    put_list(&mut wire, "exclude-tables", &selection.exclude_tables);
+    put_list(&mut wire, "include-schemas", &selection.include_schemas);
+    put_list(&mut wire, "exclude-schemas", &selection.exclude_schemas);
+    wire
+}
+
+/// `CreateBackup`'s options from the wire.
+///
+/// # Errors
+/// `InvalidArgs` for an option that is not known or has another type.
+pub fn create_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<CreateOptions, ServiceError> {
+    let mut reader = OptionReader(wire);
+    let options = CreateOptions {
+        description: reader.take("description")?,
+        tags: reader.take("tags")?,
+        selection: Selection {
+            schema_only: reader.take("schema-only")?,
+            include_tables: reader.take("include-tables")?,
+            exclude_tables: reader.take("exclude-tables")?,
+            include_schemas: reader.take("include-schemas")?,
+            exclude_schemas: reader.take("exclude-schemas")?,
+        },
+    };
+    reader.finish()?;
+    Ok(options)
+}
+
+/// `RestoreBackup`'s and `PlanRestore`'s options for the wire.
+#[must_use]
+pub fn restore_options_to_wire(options: &RestoreOptions) -> Options<'static> {
+    let mut wire = Options::new();
+    put_text(&mut wire, "to", &options.to);
+    put_switch(&mut wire, "create-roles", options.create_roles);
+    put_switch(&mut wire, "no-owner", options.no_owner);
+    put_switch(&mut wire, "no-privileges", options.no_privileges);
+    put_list(&mut wire, "tables", &options.tables);
+    if options.jobs != 0 {
+        wire.insert("jobs", options.jobs.into());
+    }
+    wire
+}
+
+/// `RestoreBackup`'s and `PlanRestore`'s options from the wire.
+///
+/// # Errors
+/// As [`create_options_from_wire`].
+pub fn restore_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<RestoreOptions, ServiceError> {
+    let mut reader = OptionReader(wire);
+    let options = RestoreOptions {
+        to: reader.take("to")?,
+        create_roles: reader.take("create-roles")?,
+        no_owner: reader.take("no-owner")?,
+        no_privileges: reader.take("no-privileges")?,
+        tables: reader.take("tables")?,
+        jobs: reader.take("jobs")?,
+    };
+    reader.finish()?;
+    Ok(options)
+}
+
+/// `VerifyBackup`'s options for the wire; its `backup` is an argument.
+#[must_use]
+pub fn verify_options_to_wire(request: &VerifyRequest) -> Options<'static> {
+    let mut wire = Options::new();
+    put_text(&mut wire, "source", &request.source);
+    wire.insert("level", level_word(request.level).into());
+    wire
+}
+
+/// `VerifyBackup`'s arguments from the wire.
+///
+/// # Errors
+/// As [`create_options_from_wire`]; also for a level that is not known, and a source given beside a backup.
+pub fn verify_request_from_wire(
+    backup: String,
+    wire: HashMap<String, OwnedVariant>,
+) -> Result<VerifyRequest, ServiceError> {
+    let mut reader = OptionReader(wire);
+    let source: String = reader.take("source")?;
+    let word: String = reader.take("level")?;
+    reader.finish()?;
+    let level = match word.as_str() {
+        "" => VerifyLevel::default(),
+        word => [VerifyLevel::List, VerifyLevel::Packs, VerifyLevel::Data]
+            .into_iter()
+            .find(|&level| level_word(level) == word)
+            .ok_or_else(|| invalid(format!("the option \"level\" is {word:?}; it must be list, packs or data")))?,
+    };
+    if !backup.is_empty() && !source.is_empty() {
+        return Err(invalid("give either a backup or the option \"source\", not both"));
+    }
+    Ok(VerifyRequest { backup, source, level })
+}
+
+fn level_word(level: VerifyLevel) -> &'static str {
+    match level {
+        VerifyLevel::List => "list",
+        VerifyLevel::Packs => "packs",
+        VerifyLevel::Data => "data",
+    }
+}
+
+/// `ListBackups`' filter for the wire.
+#[must_use]
+pub fn list_filter_to_wire(filter: &ListFilter) -> Options<'static> {
+    let mut wire = Options::new();
+    put_text(&mut wire, "source", &filter.source);
+    put_text(&mut wire, "tag", &filter.tag);
+    for (name, time) in [("since", filter.since), ("until", filter.until)] {
+        if time != 0 {
+            wire.insert(name, time.into());
+        }
+    }
+    wire
+}
+
+/// `ListBackups`' filter from the wire.
+///
+/// # Errors
+/// As [`create_options_from_wire`].
+pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<ListFilter, ServiceError> {
+    let mut reader = OptionReader(wire);
+    let filter = ListFilter {
+        source: reader.take("source")?,
+        tag: reader.take("tag")?,
+        since: reader.take("since")?,
+        until: reader.take("until")?,
+    };
+    reader.finish()?;
+    Ok(filter)
+}
+
+/// Refuses every option, for methods that have none yet.
+///
+/// # Errors
+/// `InvalidArgs` if there is one.
+pub fn no_options(wire: HashMap<String, OwnedVariant>) -> Result<(), ServiceError> {
+    OptionReader(wire).finish()
+}
+
+/// Refuses every flag: none has a meaning yet.
+///
+/// # Errors
+/// `InvalidArgs` if one is set.
+pub fn no_flags(flags: u64) -> Result<(), ServiceError> {
+    if flags == 0 { Ok(()) } else { Err(invalid(format!("the flags {flags:#x} are not known; flags must be 0"))) }
+}
+
+fn invalid(message: impl Into<String>) -> ServiceError {
+    ServiceError::new(ErrorCode::InvalidArgs, message)
+}
+
+fn put_text(wire: &mut Options<'static>, name: &'static str, text: &str) {
+    if !text.is_empty() {
+        wire.insert(name, text.to_owned().into());
+    }
+}
+
+fn put_switch(wire: &mut Options<'static>, name: &'static str, on: bool) {
+    if on {
+        wire.insert(name, true.into());
+    }
+}
+
+fn put_list(wire: &mut Options<'static>, name: &'static str, list: &[String]) {
+    if !list.is_empty() {
+        wire.insert(name, list.to_vec().into());
+    }
+}
+
+/// Takes the options that are known out of a dictionary; what is left at the end is not.
+struct OptionReader(HashMap<String, OwnedVariant>);
+
+impl OptionReader {
+    fn take<T>(&mut self, name: &str) -> Result<T, ServiceError>
+    where
+        T: Default + Type + TryFrom<OwnedVariant>,
+    {
+        let Some(value) = self.0.remove(name) else { return Ok(T::default()) };
+        let given = value.value_signature().to_string();
+        T::try_from(value).map_err(|_| {
+            invalid(format!("the option {name:?} has the type {given:?} instead of {:?}", T::SIGNATURE.to_string()))
+        })
+    }
+
+    fn finish(self) -> Result<(), ServiceError> {
+        match self.0.into_keys().min() {
+            None => Ok(()),
+            Some(name) => Err(invalid(format!("the option {name:?} is not known"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn over_the_wire(options: Options<'static>) -> HashMap<String, OwnedVariant> {
+        options.into_iter().map(|(k, v)| (k.to_owned(), OwnedVariant::try_from(v).unwrap())).collect()
+    }
+
+    #[test]
+    fn rows_have_the_signatures_of_the_contract() {
+        let rows = [BackupRow::SIGNATURE, SourceRow::SIGNATURE, JobRow::SIGNATURE];
+        for signature in rows {
+            assert!(super::super::INTROSPECTION.contains(&format!("\"a{signature}\"")), "{signature}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn options_come_back_as_they_went(
+            description: String, tags: Vec<String>, tables: Vec<String>, on: bool, number: u32, time: u64,
+        ) {
+            let create = CreateOptions {
+                description: description.replace('\0', ""),
+                tags: tags.clone(),
+                selection: Selection { schema_only: on, exclude_schemas: tables.clone(), ..Selection::default() },
+            };
+            prop_assert_eq!(&create_options_from_wire(over_the_wire(create_options_to_wire(&create))).unwrap(), &create);
+            let restore = RestoreOptions { to: description, no_owner: on, tables, jobs: number, ..RestoreOptions::default() };
+            prop_assert_eq!(&restore_options_from_wire(over_the_wire(restore_options_to_wire(&restore))).unwrap(), &restore);
+            let filter = ListFilter { until: time, ..ListFilter::default() };
+            prop_assert_eq!(&list_filter_from_wire(over_the_wire(list_filter_to_wire(&filter))).unwrap(), &filter);
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_name() {
+        let unknown = over_the_wire(Options::from([("colour", "red".into())]));
+        let error = create_options_from_wire(unknown).unwrap_err();
+        assert_eq!(
+            (error.code(), error.to_string().as_str()),
+            (ErrorCode::InvalidArgs, "the option \"colour\" is not known")
+        );
+        let wrong = over_the_wire(Options::from([("schema-only", "yes".into())]));
+        let error = create_options_from_wire(wrong).unwrap_err();
+        assert_eq!(error.to_string(), "the option \"schema-only\" has the type \"s\" instead of \"b\"");
+        let level = over_the_wire(Options::from([("level", "deep".into())]));
+        assert_eq!(verify_request_from_wire(String::new(), level).unwrap_err().code(), ErrorCode::InvalidArgs);
+    }
+}

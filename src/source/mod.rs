@@ -4,7 +4,10 @@
 //! packs nor jobs. Its functions block and are run in a thread of their own; SQL and child processes run on the tokio
 //! runtime whose handle is in the [`JobContext`].
 
+pub mod error;
 pub mod postgres;
+
+pub use error::SourceError;
 
 use std::{
     io::{self, Read},

@@ -1,10 +1,32 @@
 //! Jobs: numbered, queued, cancellable, remembered.
+//!
+//! - [`table`]: [`Jobs`], who may start, who waits, who is told.
+//! - [`run`]: the thread of one job, from its scratch folder to its result.
+//! - [`state`]: what is shown of a job: its record, how far and how fast it is.
+//! - [`history`]: what is remembered, across restarts and crashes.
+//! - [`numbers`]: the numbers, never given twice.
+//! - [`message_id`]: the journal's ids of what happens to jobs.
+
+mod history;
+pub mod message_id;
+mod numbers;
+mod run;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use state::JobState;
+pub use table::Jobs;
 
 use super::error::ServiceError;
 use crate::{
+    config::Limits,
     model::{
-        BackupId,
-        job::{JobNumber, JobType},
+        BackupId, RunId,
+        job::{JobNumber, JobRecord, JobType},
     },
     source::JobContext,
 };
@@ -22,8 +44,8 @@ pub struct JobRequest {
     pub backup: String,
     /// Who asked.
     pub uid: u32,
-    /// How long it may run.
-    pub timeout: Option<std::time::Duration>,
+    /// How long it may run, its waiting not counted.
+    pub timeout: Option<Duration>,
 }
 
 /// What a job that was done leaves.
@@ -35,19 +57,53 @@ pub struct JobOutcome {
     pub statistics: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The work of a job, run on a thread of its own.
-pub type Work = Box<dyn FnOnce(&JobContext) -> Result<JobOutcome, ServiceError> + Send>;
-
-/// The table of jobs. Clones share it.
+/// What the work of a job is given.
 #[derive(Debug, Clone)]
-pub struct Jobs {}
+pub struct JobHandle {
+    /// Cancel flag, progress, scratch folder, runtime.
+    pub context: JobContext,
+    /// The job's number.
+    pub number: JobNumber,
+    /// The job's run.
+    pub run_id: RunId,
+    /// Who asked.
+    pub uid: u32,
+}
 
-impl Jobs {
-    /// Accepts a job: it starts now or waits for its turn.
-    ///
-    /// # Errors
-    /// `SourceBusy` naming the job that has the key; `LimitsExceeded` when the queue is full; `ShuttingDown`.
-    pub fn submit(&self, _request: JobRequest, _work: Work) -> Result<JobNumber, ServiceError> {
-        Err(ServiceError::new(crate::model::ErrorCode::Internal, "jobs are not built yet"))
+/// The work of a job, run on a thread of its own inside the job's tracing span. It enters its phases itself.
+///
+/// An error that comes after the cancel flag was raised counts as the cancel; `Ok` counts as done even then.
+pub type Work = Box<dyn FnOnce(&JobHandle) -> Result<JobOutcome, ServiceError> + Send>;
+
+/// Limits of the table, from the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobLimits {
+    /// Jobs that run at once, at least one.
+    pub concurrency: usize,
+    /// Jobs that may wait.
+    pub queue: usize,
+    /// Finished jobs that are remembered.
+    pub history: usize,
+}
+
+impl From<&Limits> for JobLimits {
+    fn from(limits: &Limits) -> Self {
+        let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        Self {
+            concurrency: count(limits.concurrency).max(1),
+            queue: count(limits.queue),
+            history: count(limits.history),
+        }
     }
+}
+
+/// Something that happened to a job.
+#[derive(Debug, Clone)]
+pub enum JobEvent {
+    /// It was accepted, and may already run.
+    Added(JobNumber),
+    /// It left the queue.
+    Started(JobNumber),
+    /// It ended; this is what history keeps.
+    Finished(Box<JobRecord>),
 }

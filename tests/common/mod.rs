@@ -1,0 +1,25 @@
+//! What integration tests stand on: a throwaway PostgreSQL server, a daemon of the built `backupd` with folders of its
+//! own, the built `backupctl`, and the comparison of two databases.
+//!
+//! Invariants: everything lives in folders under the system's temporary directory, sockets included, and goes away when
+//! its value is dropped, panicking or not; nothing waits without a limit; nothing sleeps where it can wait for an event.
+//! A test that fails keeps its folder and prints the path.
+
+mod compare;
+mod daemon;
+mod postgres;
+mod process;
+mod scratch;
+
+pub use compare::{assert_same_database, assert_same_globals, database_difference, dump_of};
+pub use daemon::{Daemon, World, postgres_source};
+pub use postgres::{Server, client_bin_dir};
+pub use process::{Finished, LIMIT, run, run_within};
+pub use scratch::Scratch;
+
+use std::path::{Path, PathBuf};
+
+/// A file of this project's tree.
+pub fn project_file(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}

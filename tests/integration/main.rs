@@ -1,0 +1,8 @@
+//! The built programs against a real PostgreSQL server: one module per topic.
+
+#![allow(unreachable_pub, reason = "the harness has an interface, although no other crate sees it")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod harness;

@@ -1,19 +1,42 @@
 //! The configuration: `backupd.toml` and `sources.d/NAME.toml`, parsed, validated, with errors that name file, line
 //! and key. A broken source file disables that source; the others go on.
+//!
+//! - [`connection`]: how to reach a server; [`uri`]: the same as a connection URI.
+//! - `daemon`, `source`, `postgres`: the keys of the files; `reader`, `values`, `units`, `files`: how they are read.
+//! - `problem`: what is wrong.
 
 pub mod connection;
+mod daemon;
+mod files;
+mod postgres;
+mod problem;
+mod reader;
+mod source;
+mod units;
+pub mod uri;
+mod values;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+#[cfg(test)]
+mod tests;
 
-pub use connection::{ConnectionSpec, PasswordSource, Secret, SslMode};
-
-use crate::model::{
-    SourceName,
-    manifest::{Codec, Selection},
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
 };
 
+pub use connection::{ConnectionKeys, ConnectionSpec, PasswordSource, Secret, SslMode};
+pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, default_level};
+pub use postgres::PostgresConfig;
+pub use problem::{ConfigErrors, ConfigProblem};
+pub use source::{SourceConfig, SourceKind};
+
+use crate::model::SourceName;
+
+/// Where the configuration is unless `--config-dir` says otherwise.
+pub const DEFAULT_DIRECTORY: &str = "/etc/backupd";
+
 /// Everything that the daemon is told.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
     /// `[repository]`.
     pub repository: RepositoryConfig,
@@ -25,89 +48,95 @@ pub struct Config {
     pub broken: BTreeMap<String, Vec<ConfigProblem>>,
 }
 
-/// `[repository]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepositoryConfig {
-    /// Its folder.
-    pub path: PathBuf,
-    /// Codec (fixed when the repository is created) and level.
-    pub codec: Codec,
-    /// Bytes of the file system that backups leave free.
-    pub reserve: u64,
+impl Config {
+    /// What is wrong with the files of sources, in the order of their names.
+    pub fn problems(&self) -> impl Iterator<Item = &ConfigProblem> {
+        self.broken.values().flatten()
+    }
 }
 
-/// Limits that concern all jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Jobs that run at once.
-    pub concurrency: u32,
-    /// Jobs that may wait.
-    pub queue: u32,
-    /// Threads that compress, per job; 0 for one per processor.
-    pub compression_threads: u32,
-    /// Finished jobs that are kept in history.
-    pub history: u32,
-}
-
-/// One source.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SourceConfig {
-    /// Whether it may be backed up.
-    pub enabled: bool,
-    /// Free text.
-    pub description: String,
-    /// How long a backup may take in all.
-    pub timeout: Option<Duration>,
-    /// How many plaintext bytes a backup may have.
-    pub max_size: Option<u64>,
-    /// What it is.
-    pub kind: SourceKind,
-}
-
-/// The kinds of sources.
-#[derive(Debug, Clone, PartialEq)]
-pub enum SourceKind {
-    /// `type = "postgresql"`.
-    Postgres(Box<PostgresConfig>),
-}
-
-/// The keys of `type = "postgresql"`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PostgresConfig {
-    /// The reading connection.
-    pub connection: ConnectionSpec,
-    /// The privileged one of `[restore]`; only restore uses it. Keys that it does not give are the reading one's.
-    pub restore: Option<ConnectionSpec>,
-    /// Tables and schemas to include and exclude.
-    pub selection: Selection,
-    /// How long to wait for one table's lock.
-    pub lock_timeout: Duration,
-    /// Where pg_dump is; found by itself when absent.
-    pub client_bin_dir: Option<PathBuf>,
-}
-
-/// One thing wrong in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigProblem {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, from 1; 0 where it concerns the whole file.
-    pub line: usize,
-    /// The key, dotted; empty where it concerns the whole file.
-    pub key: String,
-    /// What is wrong and what would be right.
-    pub message: String,
-}
-
-impl std::fmt::Display for ConfigProblem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
+/// Reads the configuration in a directory. A `backupd.toml` that is not there means defaults, as elsewhere under
+/// systemd; a directory that is not there is an error. Files of `sources.d` whose names do not end in `.toml`, or begin
+/// with a dot, are editors' and packagers' own and are skipped.
+///
+/// # Errors
+/// When the directory or `backupd.toml` has a problem; the problems of all files are in the error. Otherwise those of
+/// sources are in [`Config::broken`].
+pub fn load(config_dir: &Path) -> Result<Config, ConfigErrors> {
+    let whole = |file: &Path, message: String| {
+        ConfigErrors(vec![ConfigProblem { file: file.to_owned(), line: 0, key: String::new(), message }])
+    };
+    match std::fs::metadata(config_dir) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(whole(config_dir, "the configuration directory is not a directory".to_owned())),
+        Err(error) => return Err(whole(config_dir, format!("the configuration directory cannot be used: {error}"))),
+    }
+    let main = config_dir.join("backupd.toml");
+    let read_main = match files::read(&main) {
+        Ok(None) => Ok(Default::default()),
+        Ok(Some(text)) => parse(&main, &text, |root| Some(daemon::read(root))),
+        Err(message) => Err(whole(&main, message).0),
+    };
+    let sources = config_dir.join("sources.d");
+    let files = source_files(&sources).map_err(|error| whole(&sources, format!("cannot be listed: {error}")))?;
+    let mut config = Config::default();
+    for file in files {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match load_source(&file, &stem) {
+            Ok(Some((name, source))) => drop(config.sources.insert(name, source)),
+            Ok(None) => {}
+            Err(problems) => drop(config.broken.insert(stem, problems)),
         }
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
+    }
+    match read_main {
+        Ok((repository, limits)) => Ok(Config { repository, limits, ..config }),
+        Err(mut problems) => {
+            problems.extend(config.broken.into_values().flatten());
+            Err(ConfigErrors(problems))
         }
-        write!(f, ": {}", self.message)
+    }
+}
+
+/// The files of `sources.d` in the order of their names; none if there is no such directory.
+fn source_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Reads one source's file; `None` if it went away meanwhile.
+fn load_source(file: &Path, stem: &str) -> Result<Option<(SourceName, SourceConfig)>, Vec<ConfigProblem>> {
+    let whole = |message| vec![ConfigProblem { file: file.to_owned(), line: 0, key: String::new(), message }];
+    let name: SourceName = stem
+        .parse()
+        .map_err(|error| whole(format!("the file's name, without .toml, names the source, and {error}")))?;
+    let Some(text) = files::read(file).map_err(whole)? else { return Ok(None) };
+    Ok(Some((name, parse(file, &text, source::read)?)))
+}
+
+/// Reads a file's text with a function for its top; all problems if there is one.
+fn parse<T>(
+    file: &Path,
+    text: &str,
+    read: impl FnOnce(reader::Section<'_>) -> Option<T>,
+) -> Result<T, Vec<ConfigProblem>> {
+    let document = reader::Document::new(file, text);
+    let result = document.root().and_then(read);
+    let problems = document.into_problems();
+    match result {
+        Some(result) if problems.is_empty() => Ok(result),
+        _ => Err(problems),
     }
 }

@@ -1,0 +1,100 @@
+//! `backupd.toml`: the repository and the limits that concern all jobs.
+
+use std::path::PathBuf;
+
+use super::{reader::Section, values};
+use crate::model::manifest::{Codec, CodecName};
+
+/// The repository where none is configured.
+pub const DEFAULT_REPOSITORY: &str = "/var/lib/backupd/repository";
+
+/// The level where none is configured, or 0: the codec's own idea of "fast, and small enough".
+#[must_use]
+pub const fn default_level(codec: CodecName) -> i32 {
+    match codec {
+        CodecName::Gzip => 1,
+        CodecName::Zstd => 3,
+    }
+}
+
+/// The highest level of a codec.
+const fn highest_level(codec: CodecName) -> i32 {
+    match codec {
+        CodecName::Gzip => 12,
+        CodecName::Zstd => 19,
+    }
+}
+
+/// `[repository]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryConfig {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Codec (fixed when the repository is created) and level.
+    pub codec: Codec,
+    /// Bytes of the file system that backups leave free.
+    pub reserve: u64,
+}
+
+impl Default for RepositoryConfig {
+    fn default() -> Self {
+        Self {
+            path: DEFAULT_REPOSITORY.into(),
+            codec: Codec { name: CodecName::Gzip, level: default_level(CodecName::Gzip) },
+            reserve: 1 << 30,
+        }
+    }
+}
+
+/// `[limits]`: what concerns all jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Jobs that run at once.
+    pub concurrency: u32,
+    /// Jobs that may wait.
+    pub queue: u32,
+    /// Threads that compress, per job; 0 for one per processor.
+    pub compression_threads: u32,
+    /// Finished jobs that are kept in history.
+    pub history: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { concurrency: 2, queue: 64, compression_threads: 0, history: 1000 }
+    }
+}
+
+/// Reads the whole of `backupd.toml`. What has a problem is reported, and has its default here.
+pub(super) fn read(mut root: Section<'_>) -> (RepositoryConfig, Limits) {
+    let repository = read_repository(root.section("repository"));
+    let limits = read_limits(root.section("limits"));
+    root.finish();
+    (repository, limits)
+}
+
+fn read_repository(mut section: Section<'_>) -> RepositoryConfig {
+    let default = RepositoryConfig::default();
+    let path = section.take("path", values::absolute_path).unwrap_or(default.path);
+    let codecs = [CodecName::Gzip, CodecName::Zstd].map(|codec| (codec.as_str(), codec));
+    let name = section.take("codec", values::one_of(&codecs)).unwrap_or(default.codec.name);
+    let level = section.take("level", values::integer(0..=highest_level(name))).unwrap_or(0);
+    let level = if level == 0 { default_level(name) } else { level };
+    let reserve = section.take("reserve", values::size).unwrap_or(default.reserve);
+    section.finish();
+    RepositoryConfig { path, codec: Codec { name, level }, reserve }
+}
+
+fn read_limits(mut section: Section<'_>) -> Limits {
+    let default = Limits::default();
+    let limits = Limits {
+        concurrency: section.take("concurrency", values::integer(1..=64)).unwrap_or(default.concurrency),
+        queue: section.take("queue", values::integer(0..=10_000)).unwrap_or(default.queue),
+        compression_threads: section
+            .take("compression_threads", values::integer(0..=256))
+            .unwrap_or(default.compression_threads),
+        history: section.take("history", values::integer(1..=1_000_000)).unwrap_or(default.history),
+    };
+    section.finish();
+    limits
+}

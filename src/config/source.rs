@@ -1,0 +1,64 @@
+//! `sources.d/NAME.toml`: what every type of source has in common.
+
+use std::time::Duration;
+
+use super::{
+    postgres::{self, PostgresConfig},
+    reader::Section,
+    values,
+};
+
+/// One source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceConfig {
+    /// Whether it may be backed up.
+    pub enabled: bool,
+    /// Free text.
+    pub description: String,
+    /// How long a backup may take in all.
+    pub timeout: Option<Duration>,
+    /// How many plaintext bytes a backup may have.
+    pub max_size: Option<u64>,
+    /// What it is.
+    pub kind: SourceKind,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceKind {
+    /// `type = "postgresql"`.
+    Postgres(Box<PostgresConfig>),
+}
+
+/// Reads the whole file of a source. `None` where that cannot be done, which is then reported; what is returned may
+/// have defaults in place of what was reported.
+pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
+    let source_type = root.take("type", values::text);
+    match source_type.as_deref() {
+        Some("postgresql") => {}
+        Some("sqlite") => {
+            root.problem("type", "\"sqlite\" is not supported by this version yet; only \"postgresql\" is");
+            return None;
+        }
+        Some(other) => {
+            root.problem("type", format!("must be \"postgresql\", not {other:?}"));
+            return None;
+        }
+        None => {
+            if !root.has("type") {
+                root.problem("type", "is missing; write type = \"postgresql\"");
+            }
+            return None;
+        }
+    }
+    let enabled = root.take("enabled", values::boolean).unwrap_or(true);
+    let description = root.take("description", values::text).unwrap_or_default();
+    let timeout = root.take("timeout", values::duration);
+    let max_size = root.take("max_size", values::size);
+    if max_size == Some(0) {
+        root.problem("max_size", "allows no backup at all; leave the key out for no limit");
+    }
+    let kind = postgres::read(&mut root).map(|config| SourceKind::Postgres(Box::new(config)));
+    root.finish();
+    Some(SourceConfig { enabled, description, timeout, max_size, kind: kind? })
+}

@@ -4,9 +4,16 @@
 //! has verified it. What lies between belongs to this layer and, for packs, to [`crate::repository`].
 
 pub mod cancel;
+pub mod chunker;
+pub mod codec;
+pub mod encode;
+pub mod entry;
+pub mod error;
 pub mod progress;
 
 pub use cancel::{Cancel, CancelReason};
+pub use entry::{Entry, Location};
+pub use error::StreamError;
 pub use progress::Progress;
 
 /// Where a chunk must or should end.

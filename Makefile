@@ -1,0 +1,60 @@
+# What a machine can do with this tree; `make help` lists it. Needs the Rust toolchain of Cargo.toml's rust-version; the rest is
+# installed by `make deps` (called by the others) as root on Debian, and named otherwise.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# The fast deflate, where its library is.
+ISAL = $(shell [ "$$(uname -m)" = x86_64 ] && pkg-config --exists libisal 2>/dev/null && echo isal)
+RELEASE_FEATURES = $(if $(ISAL),--features $(ISAL))
+TEST_FEATURES = --features failpoints$(if $(ISAL),$(comma)$(ISAL))
+comma := ,
+
+.PHONY: all
+all: deps ## build the programs (target/release)
+	$(CARGO) build --release --locked $(RELEASE_FEATURES)
+
+.PHONY: test
+test: lint ## lint, then every test (about ten minutes on two cores)
+	$(CARGO) test --locked $(TEST_FEATURES)
+
+.PHONY: lint
+lint: deps ## formatting and clippy, warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets $(TEST_FEATURES) -- -D warnings
+
+.PHONY: test-long
+test-long: all ## what takes more than half an hour: the memory of a 10 GB backup, a hundred thousand cases
+	PROPTEST_CASES=100000 $(CARGO) test --locked $(TEST_FEATURES) --lib
+	benches/run.sh --memory-only --scale 8
+
+.PHONY: bench
+bench: all ## measure against pg_dump, gzip, zstd, restic; writes docs/benchmarks.md (under 15 minutes)
+	CARGO="$(CARGO)" benches/run.sh
+
+.PHONY: demo
+demo: all ## back up, verify, restore and compare a sample database on a throwaway server
+	tests/demo/demo.sh
+
+.PHONY: install
+install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/backupd"
+	install -m 755 target/release/backupd target/release/backupctl "$(DESTDIR)$(PREFIX)/bin/"
+	install -m 644 LICENSE-MIT LICENSE-APACHE README.md "$(DESTDIR)$(PREFIX)/share/doc/backupd/"
+	for page in docs/man/*.[1-8]; do \
+	    [ -e "$$page" ] || continue; \
+	    install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
+	done
+
+.PHONY: deps
+deps: ## install what building and testing need (root on Debian), or say what is missing
+	@tests/scripts/install-dependencies
+
+.PHONY: clean
+clean: ## remove what was built
+	$(CARGO) clean
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 12

@@ -1,0 +1,82 @@
+#!/bin/bash
+# The demonstration: a sample database is backed up, verified, dropped, restored and compared, on PostgreSQL servers
+# that exist only while this runs. `make demo` builds the programs first. Ends with 1 at the first thing that differs.
+#
+#     demo.sh [SCALE]     SCALE 1 is about 2.5 MB of SQL; the default is 10
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+scale=${1:-10}
+programs=${BACKUPD_PROGRAMS:-$root/target/release}
+pg=$("$root/tests/scripts/throwaway-postgres" --bin-dir)
+export LC_ALL=C.UTF-8 TZ=UTC
+
+. "$here/steps.sh"
+
+work=$(mktemp -d /tmp/backupd-demo.XXXXXX)
+chmod 755 "$work"
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+title "A throwaway PostgreSQL server with a sample database"
+start_server first
+say "server $("$pg/postgres" --version | grep -o '[0-9][0-9.]*' | head -1), socket only, in $work/first"
+timed "make the sample database" psql_on first postgres -v db=shop -v "scale=$scale" -f "$root/tests/fixtures/sample.sql"
+size=$(psql_on first shop -c "SELECT pg_database_size('shop')")
+say "schemas, partitions (hash and range), large objects, bytea, jsonb, an extension with rows of the user, an event"
+say "trigger, publications, hostile names, row level security: $(mb "$size") MB as the server counts"
+reference=$work/reference.sql
+whole_dump first shop >"$reference"
+roles_of first >"$work/reference-roles.sql"
+measure "plain pg_dump of the same" "$(stat -c %s "$reference")"
+
+title "The daemon: reads as an ordinary role, restores as another one"
+write_configuration
+run_shown cat "$work/config/backupd.toml" "$work/config/sources.d/shop.toml"
+start_daemon
+run_shown ctl config check
+run_shown ctl sources
+
+title "Back up"
+timed "first backup" run_shown ctl create shop --tag demo --description "before anything went wrong"
+measure "  new bytes in the repository" "$(disk_usage "$work/repository")"
+before=$(disk_usage "$work/repository")
+timed "the same again" run_shown ctl create shop
+measure "  new bytes in the repository" $(($(disk_usage "$work/repository") - before))
+run_shown ctl list
+backup=$(newest_id)
+run_shown ctl show "$backup"
+
+title "Verify: every byte is read back, decoded and hashed"
+timed "verify --level=data" run_shown ctl verify "$backup" --level=data
+
+title "Lose the database, restore it"
+psql_on first postgres -c 'DROP DATABASE shop'
+say "DROP DATABASE shop"
+run_shown ctl restore "$backup" --dry-run
+timed "restore" run_shown ctl restore "$backup" --yes
+whole_dump first shop >"$work/restored.sql"
+same "$reference" "$work/restored.sql" "the restored database is equal to the lost one"
+
+title "Once more by hand: restore.sh and psql, no backupd"
+stop_daemon
+psql_on first postgres -c 'CREATE DATABASE by_hand TEMPLATE template0 ENCODING UTF8'
+say "cd repository; sh restore.sh sql ${backup:0:8} | psql -X -v ON_ERROR_STOP=1 -d by_hand"
+timed "restore by hand" restore_by_hand first by_hand "$backup"
+plain_dump first shop >"$work/shop.sql"
+plain_dump first by_hand >"$work/by_hand.sql"
+same "$work/shop.sql" "$work/by_hand.sql" "the database restored by hand is equal, too"
+
+title "On an empty second server, from the repository folder only, roles included"
+start_server second
+timed "restore on another server" run_shown "$programs/backupctl" --no-daemon --repository "$work/repository" \
+    restore "$backup" --connection "postgresql://postgres@/postgres?host=$work/second/socket" --create-roles --yes
+whole_dump second shop >"$work/second.sql"
+roles_of second >"$work/second-roles.sql"
+same "$reference" "$work/second.sql" "the database on the second server is equal"
+same "$work/reference-roles.sql" "$work/second-roles.sql" "its roles are equal"
+
+title "Sizes and times"
+print_table
+say "All equal. Everything that this made is removed again."

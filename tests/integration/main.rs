@@ -5,4 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod by_hand;
+mod create_restore;
 mod harness;
+mod no_daemon;

@@ -1,11 +1,14 @@
 //! The built programs against a real PostgreSQL server: one module per topic.
 
 #![allow(unreachable_pub, reason = "the harness has an interface, although no other crate sees it")]
+#![allow(clippy::expect_used, reason = "a broken expectation is what a test reports")]
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod by_hand;
+mod crash;
 mod create_restore;
+mod failures;
 mod harness;
 mod no_daemon;

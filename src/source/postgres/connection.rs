@@ -61,6 +61,8 @@ pub const PINNED: &[PinnedSetting] = &[
     pinned("idle_session_timeout", "0", 140_000),
     pinned("transaction_timeout", "0", 170_000),
     pinned("row_security", "off", 0),
+    // What literals in a dump mean must not depend on the source.
+    pinned("standard_conforming_strings", "on", 0),
     pinned("search_path", "", 0),
     pinned("DateStyle", "ISO", 0),
     pinned("IntervalStyle", "postgres", 0),

@@ -8,6 +8,7 @@
 pub mod child;
 pub mod client_programs;
 pub mod connection;
+pub mod copy_scan;
 pub mod environment;
 pub mod password;
 pub mod quote;

@@ -230,7 +230,7 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, SourceError> {
-        self.watched(cancel, attempted, self.client.query(sql, parameters)).await
+        self.watched(cancel, self.client.query(sql, parameters)).await?.map_err(|error| sql_error(attempted, &error))
     }
 
     /// Runs a query that gives exactly one row.
@@ -244,7 +244,9 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Row, SourceError> {
-        self.watched(cancel, attempted, self.client.query_one(sql, parameters)).await
+        self.watched(cancel, self.client.query_one(sql, parameters))
+            .await?
+            .map_err(|error| sql_error(attempted, &error))
     }
 
     /// Runs statements that give nothing, of any bytes in the database's encoding.
@@ -252,32 +254,38 @@ impl Session {
     /// # Errors
     /// As [`Session::query`].
     pub async fn execute(&self, cancel: &Cancel, attempted: &str, sql: &[u8]) -> Result<(), SourceError> {
-        match std::str::from_utf8(sql) {
-            Ok(text) => self.watched(cancel, attempted, self.client.batch_execute(text)).await,
-            // The client takes only UTF-8 for a statement, so these travel as hexadecimal digits.
-            Err(_) => {
-                let wrapped = format!(
-                    "DO $do$ BEGIN EXECUTE convert_from(decode('{}', 'hex'), getdatabaseencoding()); END $do$",
-                    crate::model::ids::to_hex(sql)
-                );
-                self.watched(cancel, attempted, self.client.batch_execute(&wrapped)).await
-            }
-        }
+        self.try_execute(cancel, sql).await?.map_err(|error| sql_error(attempted, &error))
     }
 
-    async fn watched<T>(
+    /// [`Session::execute`] for a caller that judges the server's error itself.
+    ///
+    /// # Errors
+    /// The outer one is the cancel's.
+    pub async fn try_execute(
         &self,
         cancel: &Cancel,
-        attempted: &str,
-        query: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, SourceError> {
+        sql: &[u8],
+    ) -> Result<Result<(), tokio_postgres::Error>, SourceError> {
+        let statement = match std::str::from_utf8(sql) {
+            Ok(text) => std::borrow::Cow::Borrowed(text),
+            // The client takes only UTF-8 for a statement, so these travel as hexadecimal digits.
+            Err(_) => std::borrow::Cow::Owned(format!(
+                "DO $do$ BEGIN EXECUTE convert_from(decode('{}', 'hex'), getdatabaseencoding()); END $do$",
+                crate::model::ids::to_hex(sql)
+            )),
+        };
+        self.watched(cancel, self.client.batch_execute(&statement)).await
+    }
+
+    /// Waits for a query, and ends it on the server when the cancel flag is raised.
+    async fn watched<T>(&self, cancel: &Cancel, query: impl Future<Output = T>) -> Result<T, SourceError> {
         tokio::select! {
             biased;
             reason = cancel.cancelled() => {
                 self.cancel_query().await;
                 Err(reason.into())
             }
-            result = query => result.map_err(|error| sql_error(attempted, &error)),
+            result = query => Ok(result),
         }
     }
 

@@ -1,17 +1,28 @@
 //! PostgreSQL databases, servers 13 to 18.
 //!
+//! - `dump`: taking the set of one database; [`dump::preflight`] is what can be checked before;
+//! - `snapshot`: locks first, snapshot after; `checks`, `selection`: what may and what shall be read;
+//! - `catalog`, `facts`, `database_sql`: what the catalogs say;
+//! - `copy_scan`: reading a dump as it streams past;
 //! - `connection`, `tls`, `password`, `environment`: one [`crate::config::ConnectionSpec`] for the Rust client and for
 //!   libpq's programs alike;
 //! - `client_programs`, `child`: finding and running pg_dump and its kin;
 //! - `quote`: SQL text from hostile names.
 
+pub mod catalog;
+pub mod checks;
 pub mod child;
 pub mod client_programs;
 pub mod connection;
 pub mod copy_scan;
+pub mod database_sql;
+pub mod dump;
 pub mod environment;
+pub mod facts;
 pub mod password;
 pub mod quote;
+pub mod selection;
+pub mod snapshot;
 mod tls;
 
 #[cfg(test)]

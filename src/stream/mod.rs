@@ -6,10 +6,12 @@
 pub mod cancel;
 pub mod chunker;
 pub mod codec;
+pub mod decode;
 pub mod encode;
 pub mod entry;
 pub mod error;
 pub mod progress;
+mod shared;
 
 pub use cancel::{Cancel, CancelReason};
 pub use entry::{Entry, Location};

@@ -8,11 +8,11 @@ use super::{
     EntrySink, MemberSink, Totals,
     batch::{Batch, Place},
     recent::{CAPACITY, RecentPlaces},
-    shared::Shared,
 };
 use crate::stream::{
     entry::{Entry, Location},
     error::StreamError,
+    shared::Shared,
 };
 
 /// The state of the thread.

@@ -2,7 +2,7 @@
 //!
 //! `writer` runs in the caller's thread and cuts and names chunks; `worker` has the compressing threads; `assembler` has
 //! the one thread that stores members and notes entries in the order of the stream; `threads` starts and joins them;
-//! `batch` is what travels between them; `recent` finds chunks that come twice in one backup; `shared` carries the first error to everybody.
+//! `batch` is what travels between them; `recent` finds chunks that come twice in one backup.
 //!
 //! Invariants: a fixed number of batches circulates, so no thread ever blocks on sending and memory does not grow with
 //! the input; every batch reaches the assembler, also a failed one, so nobody waits for a batch that never comes; after
@@ -11,7 +11,6 @@
 mod assembler;
 mod batch;
 mod recent;
-mod shared;
 #[cfg(test)]
 mod tests;
 mod threads;

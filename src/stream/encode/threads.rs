@@ -8,10 +8,9 @@ use super::{
     EntrySink, MemberSink, Totals,
     assembler::Assembler,
     batch::{Batch, Place},
-    shared::Shared,
     worker::Worker,
 };
-use crate::stream::error::StreamError;
+use crate::stream::{error::StreamError, shared::Shared};
 
 /// Workers and assembler. Dropping stops their work and waits for them.
 pub(super) struct Threads<M, E> {

@@ -4,15 +4,13 @@ use std::io;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::{
-    batch::{Batch, Place},
-    shared::Shared,
-};
+use super::batch::{Batch, Place};
 use crate::{
     model::manifest::Codec,
     stream::{
         codec::{Decoder, Encoder},
         error::StreamError,
+        shared::Shared,
     },
 };
 

@@ -10,13 +10,12 @@ use super::{
     assembler::Assembler,
     batch::{Batch, Item, Place},
     recent::{CAPACITY, RecentIds},
-    shared::Shared,
     threads::Threads,
     worker::Worker,
 };
 use crate::{
     model::ids::{ChunkId, Sha256Hash},
-    stream::{ByteSink, Cancel, Cut, Progress, chunker::Chunker, error::StreamError},
+    stream::{ByteSink, Cancel, Cut, Progress, chunker::Chunker, error::StreamError, shared::Shared},
 };
 
 /// Plaintext is hashed, searched for cuts and copied in pieces that stay in the processor's cache in between.

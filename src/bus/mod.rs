@@ -3,8 +3,17 @@
 //! - `org.backupd1.xml`: the contract; a test compares it with what is served.
 //! - [`types`]: the structures and options on the wire, and their way to and from the service's own types.
 //! - [`proxy`]: the client's side.
+//! - [`server`]: the daemon's side: on a message bus, and on a socket of its own.
+//! - `session`: one connection, its signals and their order; `manager`, `job`: the objects.
+//! - [`identity`]: who calls; [`error`]: how a failure goes out.
 
+pub mod error;
+pub mod identity;
+mod job;
+mod manager;
 pub mod proxy;
+pub mod server;
+mod session;
 pub mod types;
 
 /// The well-known name of the daemon on a bus.

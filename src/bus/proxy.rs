@@ -5,9 +5,10 @@
 
 use std::{collections::HashMap, str::FromStr};
 
-use zbus::{Address, Connection, OwnedFd, OwnedObjectPath, OwnedVariant, connection};
+use zbus::{Address, Connection, DBusError as _, OwnedFd, OwnedObjectPath, OwnedVariant, connection};
 
 use super::types::{BackupRow, JobRow, Options, SourceRow};
+use crate::{model::ErrorCode, service::ServiceError};
 
 /// Connects to the daemon that serves a socket of its own (`backupd --listen ADDRESS`).
 ///
@@ -15,6 +16,22 @@ use super::types::{BackupRow, JobRow, Options, SourceRow};
 /// When the address is none, or nobody listens there, or the daemon does not let this user in.
 pub async fn connect_peer(address: &str) -> zbus::Result<Connection> {
     connection::Builder::address(Address::from_str(address)?).p2p().build().await
+}
+
+/// What a call's failure means: the daemon's own error, or that it could not be asked.
+#[must_use]
+pub fn service_error(error: zbus::Error) -> ServiceError {
+    let (name, message) = match &error {
+        zbus::Error::MethodError(name, message, _) => (name.to_string(), message.clone().unwrap_or_default()),
+        zbus::Error::FDO(error) => {
+            (error.name().to_string(), error.description().map_or_else(String::new, ToOwned::to_owned))
+        }
+        _ => (String::new(), String::new()),
+    };
+    match ErrorCode::from_dbus_name(&name) {
+        Some(code) => ServiceError::new(code, message),
+        None => ServiceError::new(ErrorCode::DaemonUnreachable, format!("cannot talk to the daemon: {error}")),
+    }
 }
 
 /// The daemon itself; the contract `org.backupd1.xml` says what each member means.

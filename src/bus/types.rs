@@ -19,6 +19,12 @@ use crate::{
     },
 };
 
+/// Free text for the wire: a D-Bus string has no NUL, and one would cost the whole message.
+#[must_use]
+pub fn text(text: &str) -> String {
+    text.replace('\0', "\u{2400}")
+}
+
 /// Options as a client sends them.
 pub type Options<'a> = HashMap<&'static str, Variant<'a>>;
 
@@ -65,8 +71,8 @@ impl From<&BackupSummary> for BackupRow {
             verified_at: summary.verified_at,
             damaged: summary.damaged,
             incomplete: summary.incomplete,
-            description: summary.description.clone(),
-            tags: summary.tags.clone(),
+            description: text(&summary.description),
+            tags: summary.tags.iter().map(|tag| text(tag)).collect(),
         }
     }
 }
@@ -151,9 +157,9 @@ impl From<SourceSummary> for SourceRow {
             name: summary.name,
             source_type: summary.source_type,
             state: summary.state,
-            location: summary.location,
-            description: summary.description,
-            problem: summary.problem,
+            location: text(&summary.location),
+            description: text(&summary.description),
+            problem: text(&summary.problem),
             last_backup: summary.last_backup,
             last_backup_at: summary.last_backup_at,
             running_job: summary.running_job,

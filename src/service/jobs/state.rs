@@ -32,7 +32,8 @@ pub struct JobState {
 
 impl JobState {
     /// A job that ended.
-    pub(super) fn past(record: JobRecord) -> Self {
+    #[must_use]
+    pub fn past(record: JobRecord) -> Self {
         Self { record, bytes_done: 0, bytes_total: 0, rate: 0, expected_end_time: 0, cancelable: false }
     }
 

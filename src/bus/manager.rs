@@ -1,0 +1,442 @@
+//! The object of the daemon: `org.backupd1.Manager`.
+//!
+//! Every method reads its arguments, validates them, looks who calls, acts, answers, in this order.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::stat::{SFlag, fstat},
+};
+use zbus::{
+    Connection, ObjectPath, OwnedObjectPath, OwnedVariant, Variant, message::Header, object_server::SignalEmitter,
+};
+
+use super::{
+    error::ApiError,
+    job::{error_of, result_of},
+    session::{Session, object_path},
+    types::{
+        BackupRow, JobRow, SourceRow, backup_properties, create_options_from_wire, list_filter_from_wire, no_flags,
+        no_options, restore_options_from_wire, text, verify_request_from_wire,
+    },
+};
+use crate::{
+    model::ErrorCode,
+    service::{jobs::JobState, operations::Status},
+};
+
+// The macro sees several values of an answer only in a tuple that is written out, not in an alias.
+type WireOptions = HashMap<String, OwnedVariant>;
+
+/// The daemon on one connection.
+pub(super) struct Manager {
+    session: Arc<Session>,
+}
+
+impl Manager {
+    pub(super) fn new(session: Arc<Session>) -> Self {
+        Self { session }
+    }
+
+    async fn status<T: Send + 'static>(
+        &self,
+        connection: &Connection,
+        header: Option<Header<'_>>,
+        field: fn(Status) -> T,
+    ) -> Result<T, ApiError> {
+        if let Some(header) = header {
+            self.session.authorise(connection, &header).await?;
+        }
+        self.session.call(move |operations| Ok(field(operations.status()))).await
+    }
+}
+
+#[zbus::interface(name = "org.backupd1.Manager", introspection_docs = false)]
+impl Manager {
+    #[zbus(out_args("id", "job"))]
+    async fn create_backup(
+        &self,
+        source: String,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        no_flags(flags)?;
+        let options = create_options_from_wire(options)?;
+        let caller = self.session.authorise(connection, &header).await?;
+        self.session.start_job(connection, move |operations| operations.create(caller, &source, options)).await
+    }
+
+    #[zbus(out_args("plan"))]
+    async fn plan_restore(
+        &self,
+        backup: String,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, ApiError> {
+        no_flags(flags)?;
+        let options = restore_options_from_wire(options)?;
+        let caller = self.session.authorise(connection, &header).await?;
+        let plan = self.session.call(move |operations| operations.plan_restore(caller, &backup, &options)).await?;
+        Ok(plan.to_string())
+    }
+
+    #[zbus(out_args("id", "job"))]
+    async fn restore_backup(
+        &self,
+        backup: String,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        no_flags(flags)?;
+        let options = restore_options_from_wire(options)?;
+        let caller = self.session.authorise(connection, &header).await?;
+        self.session.start_job(connection, move |operations| operations.restore(caller, &backup, options)).await
+    }
+
+    #[zbus(out_args("id", "job"))]
+    async fn verify_backup(
+        &self,
+        backup: String,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        no_flags(flags)?;
+        let request = verify_request_from_wire(backup, options)?;
+        let caller = self.session.authorise(connection, &header).await?;
+        self.session.start_job(connection, move |operations| operations.verify(caller, request)).await
+    }
+
+    #[zbus(out_args("id", "job"))]
+    async fn delete_backup(
+        &self,
+        backup: String,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        no_flags(flags)?;
+        no_options(options)?;
+        let caller = self.session.authorise(connection, &header).await?;
+        self.session.start_job(connection, move |operations| operations.delete(caller, &backup)).await
+    }
+
+    #[zbus(out_args("id", "job"))]
+    async fn export_backup(
+        &self,
+        backup: String,
+        output: zbus::OwnedFd,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        no_flags(flags)?;
+        no_options(options)?;
+        let output = writable(output.into())?;
+        let caller = self.session.authorise(connection, &header).await?;
+        self.session.start_job(connection, move |operations| operations.export(caller, &backup, output)).await
+    }
+
+    #[zbus(out_args("backups", "next_cursor"))]
+    async fn list_backups(
+        &self,
+        filter: WireOptions,
+        limit: u64,
+        cursor: String,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(Vec<BackupRow>, String), ApiError> {
+        no_flags(flags)?;
+        let filter = list_filter_from_wire(filter)?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        self.session.authorise(connection, &header).await?;
+        let page = self.session.call(move |operations| operations.list(&filter, limit, &cursor)).await?;
+        Ok((page.backups.iter().map(BackupRow::from).collect(), page.cursor))
+    }
+
+    #[zbus(out_args("properties"))]
+    async fn get_backup(
+        &self,
+        backup: String,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<HashMap<&'static str, Variant<'static>>, ApiError> {
+        no_flags(flags)?;
+        self.session.authorise(connection, &header).await?;
+        let summary = self.session.call(move |operations| operations.get(&backup)).await?;
+        Ok(backup_properties(BackupRow::from(&summary)))
+    }
+
+    #[zbus(out_args("description"))]
+    async fn describe_backup(
+        &self,
+        backup: String,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, ApiError> {
+        no_flags(flags)?;
+        self.session.authorise(connection, &header).await?;
+        let description = self.session.call(move |operations| operations.describe(&backup)).await?;
+        Ok(description.to_string())
+    }
+
+    #[zbus(out_args("sources"))]
+    async fn list_sources(
+        &self,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<SourceRow>, ApiError> {
+        no_flags(flags)?;
+        self.session.authorise(connection, &header).await?;
+        let sources = self.session.call(|operations| Ok(operations.sources())).await?;
+        Ok(sources.into_iter().map(SourceRow::from).collect())
+    }
+
+    #[zbus(out_args("jobs"))]
+    async fn list_jobs(
+        &self,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<JobRow>, ApiError> {
+        no_flags(flags)?;
+        self.session.authorise(connection, &header).await?;
+        let jobs = self.session.call(|operations| Ok(operations.jobs().list())).await?;
+        Ok(jobs.into_iter().map(job_row).collect())
+    }
+
+    #[zbus(out_args("job"))]
+    async fn get_job(
+        &self,
+        id: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<OwnedObjectPath, ApiError> {
+        self.session.authorise(connection, &header).await?;
+        if self.session.objects().await.contains_key(&id) {
+            return Ok(object_path(id));
+        }
+        Err(ApiError::new(ErrorCode::NoSuchJob, format!("no job {id} runs or waits")))
+    }
+
+    #[zbus(out_args("description"))]
+    async fn describe_job(
+        &self,
+        id: u64,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, ApiError> {
+        no_flags(flags)?;
+        self.session.authorise(connection, &header).await?;
+        let session = Arc::clone(&self.session);
+        let state = self.session.call(move |_| Ok(session.job(id))).await??;
+        serde_json::to_string(&state)
+            .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot describe job {id}: {error}")))
+    }
+
+    async fn cancel_job(
+        &self,
+        id: u64,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), ApiError> {
+        no_flags(flags)?;
+        self.session.authorise(connection, &header).await?;
+        self.session.call(move |operations| operations.jobs().cancel(id)).await
+    }
+
+    async fn reload(
+        &self,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), ApiError> {
+        no_flags(flags)?;
+        self.session.authorise(connection, &header).await?;
+        self.session.call(|operations| operations.reload()).await
+    }
+
+    #[zbus(signal)]
+    pub(super) async fn job_new(emitter: &SignalEmitter<'_>, id: u64, job: ObjectPath<'_>) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn job_removed(
+        emitter: &SignalEmitter<'_>,
+        id: u64,
+        job: ObjectPath<'_>,
+        result: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn backup_added(emitter: &SignalEmitter<'_>, id: &str, source: &str) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn backup_removed(emitter: &SignalEmitter<'_>, id: &str, source: &str) -> zbus::Result<()>;
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn backups(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Result<u64, ApiError> {
+        self.status(connection, header, |status| status.backups).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn config_problems(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Result<Vec<String>, ApiError> {
+        self.status(connection, header, |status| status.config_problems.iter().map(|line| text(line)).collect()).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn free_bytes(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Result<u64, ApiError> {
+        self.status(connection, header, |status| status.free_bytes).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn repository_path(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Result<String, ApiError> {
+        self.status(connection, header, |status| status.repository.display().to_string()).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn repository_problem(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Option<Header<'_>>,
+    ) -> Result<String, ApiError> {
+        self.status(connection, header, |status| text(&status.repository_problem)).await
+    }
+
+    /// Open to everybody: whether backups work at all is no secret.
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn repository_state(&self, #[zbus(connection)] connection: &Connection) -> Result<String, ApiError> {
+        self.status(connection, None, |status| status.repository_state).await
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+}
+
+/// The jobs' ObjectManager at the daemon's path. zbus's own would show the jobs to every caller.
+pub(super) struct JobObjects {
+    session: Arc<Session>,
+}
+
+impl JobObjects {
+    pub(super) fn new(session: Arc<Session>) -> Self {
+        Self { session }
+    }
+}
+
+type Interfaces = HashMap<&'static str, BTreeMap<&'static str, Variant<'static>>>;
+
+#[zbus::interface(name = "org.freedesktop.DBus.ObjectManager", introspection_docs = false)]
+impl JobObjects {
+    #[zbus(out_args("object_paths_interfaces_and_properties"))]
+    async fn get_managed_objects(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<HashMap<OwnedObjectPath, Interfaces>, ApiError> {
+        self.session.authorise(connection, &header).await?;
+        let objects = self.session.objects().await;
+        Ok(objects
+            .into_iter()
+            .map(|(number, properties)| (object_path(number), HashMap::from([("org.backupd1.Job", properties)])))
+            .collect())
+    }
+
+    #[zbus(signal)]
+    async fn interfaces_added(
+        emitter: &SignalEmitter<'_>,
+        object_path: ObjectPath<'_>,
+        interfaces_and_properties: HashMap<&str, HashMap<&str, Variant<'_>>>,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    async fn interfaces_removed(
+        emitter: &SignalEmitter<'_>,
+        object_path: ObjectPath<'_>,
+        interfaces: Vec<&str>,
+    ) -> zbus::Result<()>;
+}
+
+fn job_row(job: JobState) -> JobRow {
+    let record = &job.record;
+    let (error_name, error_message) = error_of(record);
+    JobRow {
+        id: record.number,
+        run_id: record.run_id.to_string(),
+        job_type: record.job_type.as_str().to_owned(),
+        source: record.source.clone(),
+        backup: record.backup.clone(),
+        started_by_uid: record.started_by_uid,
+        start_time: record.start_time,
+        end_time: record.end_time,
+        phase: record.phase.as_str().to_owned(),
+        result: result_of(record).to_owned(),
+        error_name: error_name.to_owned(),
+        error_message,
+        bytes_done: job.bytes_done,
+        bytes_total: job.bytes_total,
+        object: if record.result.is_some() { OwnedObjectPath::default() } else { object_path(record.number) },
+    }
+}
+
+/// Checks that a caller's descriptor can take an export.
+fn writable(output: OwnedFd) -> Result<File, ApiError> {
+    let refuse =
+        |what: &str| Err(ApiError::new(ErrorCode::InvalidArgs, format!("cannot export to the descriptor: {what}")));
+    let system = |errno: nix::errno::Errno| {
+        ApiError::new(ErrorCode::InvalidArgs, format!("cannot look at the descriptor for the export: {errno}"))
+    };
+    let flags = OFlag::from_bits_retain(fcntl(&output, FcntlArg::F_GETFL).map_err(system)?);
+    if flags & OFlag::O_ACCMODE == OFlag::O_RDONLY || flags.contains(OFlag::O_PATH) {
+        return refuse("it is not open for writing");
+    }
+    if flags.contains(OFlag::O_NONBLOCK) {
+        return refuse("it does not block; clear O_NONBLOCK");
+    }
+    let kind = SFlag::from_bits_truncate(fstat(&output).map_err(system)?.st_mode) & SFlag::S_IFMT;
+    if kind == SFlag::S_IFDIR || kind == SFlag::S_IFBLK {
+        return refuse("it is neither a file nor a pipe nor a socket");
+    }
+    if kind == SFlag::S_IFCHR && nix::unistd::isatty(&output).unwrap_or(false) {
+        return refuse("it is a terminal, and the export is not text");
+    }
+    Ok(File::from(output))
+}

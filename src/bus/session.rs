@@ -1,0 +1,320 @@
+//! One connection, to the bus or to a client of the daemon's own socket: the jobs that it sees, its signals, its calls.
+//!
+//! Invariants:
+//! - For each job, on each connection: InterfacesAdded, JobNew, the answer to the call that started it; PropertiesChanged
+//!   at most four times a second and only with what changed; Finished, JobRemoved, InterfacesRemoved. Every job that
+//!   was announced is also removed.
+//! - A client that does not read costs only its own connection: what cannot be sent within [`SEND_LIMIT`] ends it.
+//! - No timer runs while there is no job.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{Mutex, Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, fdo, message::Header, object_server::SignalEmitter};
+
+use super::{
+    MANAGER_PATH,
+    error::ApiError,
+    identity::{Identity, is_trusted},
+    job::{JobObject, error_of, properties, statistics},
+    job_path,
+    manager::Manager,
+};
+use crate::{
+    model::{
+        ErrorCode,
+        job::{JobNumber, JobRecord, JobResult, JobType},
+    },
+    service::{
+        ServiceError,
+        jobs::{JobEvent, JobState},
+        operations::{Caller, Operations},
+    },
+};
+
+/// How long a signal may take to go out.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// How long a method may take; clients wait 25 seconds by default.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
+/// How often the progress of jobs is looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// Numbers of removed jobs that are kept, so that a late answer does not announce one again.
+const RETIRED: usize = 4096;
+
+/// What a connection shares between its objects.
+pub(super) struct Session {
+    operations: Arc<dyn Operations>,
+    identity: Box<dyn Identity>,
+    calls: Semaphore,
+    announced: Mutex<Announced>,
+}
+
+/// What the other end was told.
+#[derive(Default)]
+struct Announced {
+    jobs: BTreeMap<JobNumber, BTreeMap<&'static str, Variant<'static>>>,
+    retired: BTreeSet<JobNumber>,
+}
+
+impl Session {
+    /// `calls` methods may be under way at once.
+    pub(super) fn new(operations: Arc<dyn Operations>, identity: Box<dyn Identity>, calls: usize) -> Arc<Self> {
+        Arc::new(Self { operations, identity, calls: Semaphore::new(calls), announced: Mutex::default() })
+    }
+
+    /// Who calls, if they may.
+    pub(super) async fn authorise(&self, connection: &Connection, call: &Header<'_>) -> Result<Caller, ApiError> {
+        let caller = self.identity.caller(connection, call).await?;
+        if is_trusted(caller) {
+            return Ok(caller);
+        }
+        let member = call.member().map_or("", |member| member.as_str());
+        tracing::warn!(BACKUPD_CALLER_UID = caller.uid, "refused {member} to the user with the id {}", caller.uid);
+        let message = format!(
+            "the user with the id {} may not call {member}: only root and the user of the daemon may",
+            caller.uid
+        );
+        Err(ApiError::new(ErrorCode::AccessDenied, message))
+    }
+
+    /// Runs a verb on a blocking thread.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&dyn Operations) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let _permit = self.calls.try_acquire().map_err(|_| {
+            ApiError::new(ErrorCode::LimitsExceeded, "too many calls are under way; wait for their answers")
+        })?;
+        let operations = Arc::clone(&self.operations);
+        let verb = tokio::task::spawn_blocking(move || verb(operations.as_ref()));
+        match tokio::time::timeout(CALL_LIMIT, verb).await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(defect)) => {
+                Err(ApiError::new(ErrorCode::Internal, format!("the call stopped at a defect: {defect}")))
+            }
+            Err(_) => {
+                let message = format!(
+                    "there was no answer within {} seconds; if the call starts a job it may still do so",
+                    CALL_LIMIT.as_secs()
+                );
+                Err(ApiError::new(ErrorCode::TimedOut, message))
+            }
+        }
+    }
+
+    /// Runs a verb that starts a job, and announces the job before the answer goes out.
+    pub(super) async fn start_job(
+        self: &Arc<Self>,
+        connection: &Connection,
+        verb: impl FnOnce(&dyn Operations) -> Result<JobNumber, ServiceError> + Send + 'static,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        let (number, state) =
+            self.call(move |operations| verb(operations).map(|n| (n, operations.jobs().get(n)))).await?;
+        if let Some(state) = state {
+            self.announce(connection, &state, &mut *self.announced.lock().await).await?;
+        }
+        Ok((number, object_path(number)))
+    }
+
+    /// The jobs that are objects on this connection, with their properties.
+    pub(super) async fn objects(&self) -> BTreeMap<JobNumber, BTreeMap<&'static str, Variant<'static>>> {
+        self.announced.lock().await.jobs.clone()
+    }
+
+    /// A job that is an object on this connection.
+    pub(super) fn job(&self, number: JobNumber) -> Result<JobState, ApiError> {
+        let job = self.operations.jobs().get(number);
+        job.ok_or_else(|| ApiError::new(ErrorCode::NoSuchJob, format!("there is no job {number}")))
+    }
+
+    /// The jobs that are there when the connection begins; they are served without being announced.
+    pub(super) async fn adopt(self: &Arc<Self>) -> Vec<(OwnedObjectPath, JobObject)> {
+        let mut announced = self.announced.lock().await;
+        let jobs = self.operations.jobs().active();
+        announced.jobs = jobs.iter().map(|job| (job.record.number, properties(job))).collect();
+        jobs.iter()
+            .map(|job| (object_path(job.record.number), JobObject::new(Arc::clone(self), job.record.number)))
+            .collect()
+    }
+
+    /// Sends signals until the connection or the daemon ends. `events` must be older than the call of `adopt`.
+    pub(super) async fn run(
+        self: Arc<Self>,
+        connection: Connection,
+        mut events: broadcast::Receiver<JobEvent>,
+        stop: CancellationToken,
+    ) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stopping = false;
+        while !stopping {
+            let ticking = !self.announced.lock().await.jobs.is_empty();
+            let step = async {
+                tokio::select! {
+                    biased;
+                    () = connection.closed() => Step::End,
+                    event = events.recv() => Step::Event(event),
+                    _ = ticks.tick(), if ticking => Step::Tick,
+                    () = stop.cancelled() => Step::End,
+                }
+            };
+            let sent = match step.await {
+                Step::End => {
+                    stopping = true;
+                    Ok(Ok(()))
+                }
+                Step::Tick => tokio::time::timeout(SEND_LIMIT, self.tick(&connection)).await,
+                Step::Event(event) => tokio::time::timeout(SEND_LIMIT, self.handle(&connection, event)).await,
+            };
+            match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(?error, "cannot send a signal");
+                    stopping = connection.is_closed();
+                }
+                Err(_) => {
+                    tracing::warn!("a client does not read what it is sent; closing its connection");
+                    stopping = true;
+                }
+            }
+        }
+        // Whatever ended it: the objects hold this session, and the connection holds the objects.
+        let _ = connection.close().await;
+    }
+
+    async fn handle(
+        self: &Arc<Self>,
+        connection: &Connection,
+        event: Result<JobEvent, broadcast::error::RecvError>,
+    ) -> Result<(), ApiError> {
+        let mut announced = self.announced.lock().await;
+        match event {
+            Ok(JobEvent::Added(number)) => match self.operations.jobs().get(number) {
+                Some(job) if job.record.result.is_none() => self.announce(connection, &job, &mut announced).await,
+                _ => Ok(()), // Its end is on its way and announces it.
+            },
+            Ok(JobEvent::Started(_)) => Ok(()),
+            Ok(JobEvent::Finished(record)) => self.retire(connection, &record, &mut announced).await,
+            Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up(connection, &mut announced).await,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// Announces what was missed; the next tick removes what is over.
+    async fn catch_up(self: &Arc<Self>, connection: &Connection, announced: &mut Announced) -> Result<(), ApiError> {
+        for job in self.operations.jobs().active() {
+            self.announce(connection, &job, announced).await?;
+        }
+        Ok(())
+    }
+
+    async fn announce(
+        self: &Arc<Self>,
+        connection: &Connection,
+        job: &JobState,
+        announced: &mut Announced,
+    ) -> Result<(), ApiError> {
+        let number = job.record.number;
+        if announced.jobs.contains_key(&number) || announced.retired.contains(&number) {
+            return Ok(());
+        }
+        announced.jobs.insert(number, properties(job));
+        let path = object_path(number);
+        connection.object_server().at(&path, JobObject::new(Arc::clone(self), number)).await?;
+        Manager::job_new(&manager(connection)?, number, path.as_ref()).await?;
+        Ok(())
+    }
+
+    async fn retire(
+        self: &Arc<Self>,
+        connection: &Connection,
+        record: &JobRecord,
+        announced: &mut Announced,
+    ) -> Result<(), ApiError> {
+        let number = record.number;
+        if announced.retired.contains(&number) {
+            return Ok(());
+        }
+        self.announce(connection, &JobState::past(record.clone()), announced).await?;
+        let before = announced.jobs.remove(&number).unwrap_or_default();
+        announced.retired.insert(number);
+        if announced.retired.len() > RETIRED {
+            announced.retired.pop_first();
+        }
+        let path = object_path(number);
+        let mut last = properties(&JobState::past(record.clone()));
+        last.retain(|name, _| ["Backup", "Phase", "Result", "Cancelable"].contains(name));
+        send_changes(connection, &path, &before, &last).await?;
+        let emitter = SignalEmitter::new(connection, &path)?;
+        let result = record.result.map_or("", JobResult::as_str);
+        let (error_name, message) = error_of(record);
+        JobObject::finished(&emitter, result, error_name, &message, statistics(record)).await?;
+        let emitter = manager(connection)?;
+        Manager::job_removed(&emitter, number, path.as_ref(), result).await?;
+        if record.result == Some(JobResult::Done) {
+            match record.job_type {
+                JobType::Create => Manager::backup_added(&emitter, &record.backup, &record.source).await?,
+                JobType::Delete => Manager::backup_removed(&emitter, &record.backup, &record.source).await?,
+                JobType::Restore | JobType::Verify | JobType::Export => {}
+            }
+        }
+        connection.object_server().remove::<JobObject, _>(&path).await?;
+        Ok(())
+    }
+
+    /// Sends what changed. Also removes jobs whose end was missed: removing is idempotent, so it may come first.
+    async fn tick(self: &Arc<Self>, connection: &Connection) -> Result<(), ApiError> {
+        let mut announced = self.announced.lock().await;
+        for number in announced.jobs.keys().copied().collect::<Vec<_>>() {
+            let Some(job) = self.operations.jobs().get(number) else { continue };
+            if job.record.end_time != 0 {
+                self.retire(connection, &job.record, &mut announced).await?;
+            } else if let Some(before) = announced.jobs.get_mut(&number) {
+                let now = properties(&job);
+                send_changes(connection, &object_path(number), before, &now).await?;
+                *before = now;
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Step {
+    End,
+    Tick,
+    Event(Result<JobEvent, broadcast::error::RecvError>),
+}
+
+fn manager(connection: &Connection) -> zbus::Result<SignalEmitter<'_>> {
+    SignalEmitter::new(connection, MANAGER_PATH)
+}
+
+async fn send_changes(
+    connection: &Connection,
+    path: &OwnedObjectPath,
+    before: &BTreeMap<&'static str, Variant<'static>>,
+    now: &BTreeMap<&'static str, Variant<'static>>,
+) -> Result<(), ApiError> {
+    let changed: HashMap<_, _> = now
+        .iter()
+        .filter(|(name, value)| before.get(*name) != Some(*value))
+        .map(|(name, value)| (*name, value.clone()))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let emitter = SignalEmitter::new(connection, path)?;
+    let interface = zbus::names::InterfaceName::from_static_str_unchecked("org.backupd1.Job");
+    fdo::Properties::properties_changed(&emitter, interface, changed, (&[]).into()).await?;
+    Ok(())
+}
+
+/// The path of a job's object.
+pub(super) fn object_path(number: JobNumber) -> OwnedObjectPath {
+    ObjectPath::from_string_unchecked(job_path(number)).into()
+}

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     model::manifest::Range,
     repository::{layout::MANIFEST, session, writer::code_of},
-    stream::{ByteSink as _, CancelReason, Cut},
+    stream::{CancelReason, Cut},
 };
 
 #[test]

@@ -1,1 +1,5 @@
-fn main() {}
+//! The client of the daemon; everything is in [`backupd::ctl`].
+
+fn main() -> std::process::ExitCode {
+    backupd::ctl::main()
+}

@@ -1,1 +1,63 @@
-//! `backupctl`: commands, tables, progress.
+//! `backupctl`: the client of the daemon.
+//!
+//! - `arguments`: the command line; `verbs`: one file per verb; `selector`: how a backup is named on it.
+//! - `client`: the way to the daemon; `follow`: waiting for a job without missing or inventing its end.
+//! - `output`, `table`, `human`, `progress`, `confirm`: what people and scripts see.
+//! - `error`: what went wrong, with the exit code and the hint of the one table of errors.
+//!
+//! Only data goes to standard output; progress, questions and errors go to standard error. Whoever reads standard
+//! output may go away at any time; that is no failure.
+
+pub mod arguments;
+mod client;
+mod confirm;
+mod error;
+mod follow;
+mod human;
+mod output;
+mod progress;
+mod selector;
+mod table;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::{arguments::Arguments, error::CtlError, output::Output};
+use crate::model::ErrorCode;
+
+/// Runs `backupctl` with the process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(&arguments.common);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let error = CtlError::new(ErrorCode::Internal, format!("cannot start the runtime: {error}"));
+            return report(&error);
+        }
+    };
+    let result = runtime.block_on(verbs::run(&arguments, &output)).and_then(|()| output.finish());
+    // A blocked read of standard input must not hold up the end.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// Says on standard error what went wrong and what helps; gives the exit code.
+fn report(error: &CtlError) -> ExitCode {
+    use std::io::Write as _;
+    if !error.is_silent() {
+        // Nobody is left to be told if standard error is closed.
+        let mut stderr = std::io::stderr().lock();
+        let _ = writeln!(stderr, "backupctl: {error}");
+        if let Some(hint) = error.hint() {
+            let _ = writeln!(stderr, "Hint: {hint}");
+        }
+    }
+    ExitCode::from(error.exit_code())
+}

@@ -1,0 +1,365 @@
+//! The command line of `backupctl`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config,
+    service::operations::{RestoreOptions, VerifyLevel},
+};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "backupctl", version, about = "Create, list, verify and restore database backups", long_about = None)]
+#[command(after_help = "A BACKUP is an id or a unique beginning of one, SOURCE@latest, SOURCE@2026-11-01 or \
+    SOURCE@2026-11-01T14:30 (the newest of that time or before, in the local time zone).\n\
+    Exit codes: 0 done, 2 usage, 4 no such source, backup or job, 5 cancelled, 69 daemon unreachable, 75 busy, \
+    77 not allowed, 78 configuration; backupctl(1) has them all.")]
+pub struct Arguments {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do; `status` if nothing is given.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Reach the daemon at this D-Bus address, such as unix:path=SOCKET [default: $BACKUPD_ADDRESS, else the system bus]
+    #[arg(long, global = true, value_name = "ADDRESS", conflicts_with = "bus")]
+    pub address: Option<String>,
+    /// Reach the daemon on this bus
+    #[arg(long, global = true, value_enum)]
+    pub bus: Option<Bus>,
+    /// Print JSON instead of text
+    #[arg(long, global = true, value_enum, default_value_t = Json::Off, value_name = "MODE",
+          num_args = 0..=1, default_missing_value = "pretty", require_equals = true)]
+    pub json: Json,
+    /// Print no header and no legend
+    #[arg(long, global = true)]
+    pub no_legend: bool,
+    /// Print no progress, and of a new backup only its id
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Read the repository without a daemon (list, show, verify, export, restore)
+    #[arg(long, global = true, requires = "repository", conflicts_with_all = ["address", "bus"])]
+    pub no_daemon: bool,
+    /// The folder of the repository, with --no-daemon
+    #[arg(long, global = true, value_name = "DIR", requires = "no_daemon")]
+    pub repository: Option<PathBuf>,
+}
+
+/// A message bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Bus {
+    /// The system's.
+    System,
+    /// The user's.
+    Session,
+}
+
+/// Whether and how JSON is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Json {
+    /// Indented.
+    Pretty,
+    /// On one line.
+    Short,
+    /// Text for people.
+    Off,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show the daemon, its repository and running jobs
+    Status,
+    /// List the configured sources
+    Sources,
+    /// Take a backup of a source
+    Create(CreateArguments),
+    /// List backups
+    List(ListArguments),
+    /// Show everything about a backup, and how to restore it by hand
+    Show(BackupArguments),
+    /// Restore a backup into a new database
+    Restore(RestoreArguments),
+    /// Check that backups are complete and unchanged
+    Verify(VerifyArguments),
+    /// Delete backups and free their space
+    Delete(DeleteArguments),
+    /// Write a backup as one .sql.gz that gunzip and psql read
+    Export(ExportArguments),
+    /// List jobs, or show one
+    Jobs(JobsArguments),
+    /// Cancel jobs
+    Cancel {
+        /// Numbers of the jobs
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<u64>,
+    },
+    /// Look into the configuration
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Let the daemon read its configuration again
+    Reload,
+}
+
+/// `create`
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    /// The source
+    pub source: String,
+    /// A text to find the backup by
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub description: String,
+    /// A word to find the backup by (can be repeated)
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Take no data
+    #[arg(long)]
+    pub schema_only: bool,
+    /// Take only these tables: schema.table, with * and ? (can be repeated)
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Leave these tables out (can be repeated)
+    #[arg(long = "exclude-table", value_name = "TABLE")]
+    pub exclude_tables: Vec<String>,
+    /// Take only these schemas (can be repeated)
+    #[arg(long = "schema", value_name = "SCHEMA")]
+    pub schemas: Vec<String>,
+    /// Leave these schemas out (can be repeated)
+    #[arg(long = "exclude-schema", value_name = "SCHEMA")]
+    pub exclude_schemas: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub waiting: Waiting,
+}
+
+/// `list`
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Only backups of this source
+    pub source: Option<String>,
+    /// Only backups of this source, for names that look like something else
+    #[arg(long = "source", value_name = "SOURCE", conflicts_with = "source")]
+    pub source_option: Option<String>,
+    /// Only backups with this tag
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub tag: String,
+    /// Only backups of this day or time, or later
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only backups of this day or time, or earlier
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+}
+
+/// Which backup.
+#[derive(Debug, Args)]
+pub struct BackupArguments {
+    /// The backup
+    #[arg(required_unless_present_any = ["of_source", "backup_option"], conflicts_with_all = ["of_source", "backup_option"])]
+    pub backup: Option<String>,
+    /// The newest backup of this source, for names that look like something else
+    #[arg(id = "of_source", long = "source", value_name = "SOURCE")]
+    pub of_source: Option<String>,
+    /// The backup: an id, or with --source also `latest` or a time
+    #[arg(id = "backup_option", long = "backup", value_name = "BACKUP")]
+    pub backup_option: Option<String>,
+}
+
+/// `restore`
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub struct RestoreArguments {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub backup: BackupArguments,
+    /// The name of the new database [default: the original's, if that does not exist]
+    #[arg(long, value_name = "DATABASE", default_value = "", hide_default_value = true)]
+    pub to: String,
+    /// Create the roles that are missing on the server
+    #[arg(long)]
+    pub create_roles: bool,
+    /// Restore no ownership: everything belongs to the restoring user
+    #[arg(long)]
+    pub no_owner: bool,
+    /// Restore no privileges (GRANT, REVOKE)
+    #[arg(long)]
+    pub no_privileges: bool,
+    /// Restore only this table, schema.table (can be repeated)
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Build indexes with this many connections [default: one per processor]
+    #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub jobs: u32,
+    /// Print what would be done and what stands in the way; touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// The server to restore to, with --no-daemon: postgresql://USER@HOST (the password from it, $PGPASSWORD or $PGPASSFILE)
+    #[arg(long, value_name = "URI", requires = "no_daemon")]
+    pub connection: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub waiting: Waiting,
+}
+
+impl RestoreArguments {
+    /// The options as the service takes them.
+    #[must_use]
+    pub fn options(&self) -> RestoreOptions {
+        RestoreOptions {
+            to: self.to.clone(),
+            create_roles: self.create_roles,
+            no_owner: self.no_owner,
+            no_privileges: self.no_privileges,
+            tables: self.tables.clone(),
+            jobs: self.jobs,
+        }
+    }
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// The backup; all of them if neither it nor a source is given
+    #[arg(conflicts_with = "source")]
+    pub backup: Option<String>,
+    /// All backups of this source
+    #[arg(long)]
+    pub source: Option<String>,
+    /// How deep to look
+    #[arg(long, value_enum, default_value_t = Level::Packs)]
+    pub level: Level,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub waiting: Waiting,
+}
+
+/// How deep `verify` looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Manifests, and that every pack is there in its size
+    List,
+    /// The hash of every pack
+    Packs,
+    /// Every chunk decoded and hashed, every file compared
+    Data,
+}
+
+impl From<Level> for VerifyLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::List => Self::List,
+            Level::Packs => Self::Packs,
+            Level::Data => Self::Data,
+        }
+    }
+}
+
+/// `delete`
+#[derive(Debug, Args)]
+pub struct DeleteArguments {
+    /// The backups
+    #[arg(required = true, value_name = "BACKUP")]
+    pub backups: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `export`
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub backup: BackupArguments,
+    /// Write to this file, which appears only when it is complete [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `jobs`
+#[derive(Debug, Args)]
+pub struct JobsArguments {
+    /// Show everything about this job
+    pub job: Option<u64>,
+    /// List this many of the newest jobs [default: 20 as text, all as JSON]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "job")]
+    pub lines: Option<usize>,
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check all files of the configuration, without a daemon
+    Check {
+        /// The directory of backupd.toml
+        #[arg(long, value_name = "DIR", default_value = config::DEFAULT_DIRECTORY)]
+        config_dir: PathBuf,
+    },
+}
+
+/// Whether to wait for a job.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Waiting {
+    /// Do not wait; print the number of the job
+    #[arg(long)]
+    pub no_block: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        for line in
+            ["backupctl --json=short list shop", "backupctl list --json=short shop", "backupctl list shop --json=short"]
+        {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(arguments.common.json, Json::Short);
+            assert!(matches!(arguments.verb, Some(Verb::List(list)) if list.source.as_deref() == Some("shop")));
+        }
+        let arguments = Arguments::try_parse_from(["backupctl", "list", "--json", "shop"]).unwrap();
+        assert_eq!(arguments.common.json, Json::Pretty);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for line in [
+            "--address a --bus system status",
+            "--no-daemon list",
+            "--repository /x list",
+            "--no-daemon --repository /x --address a list",
+            "show",
+            "show abcd --source shop",
+            "delete",
+            "cancel",
+            "cancel x",
+            "verify abcd --source shop",
+            "verify --level=deep",
+            "jobs 1 -n 3",
+            "restore abcd --connection postgresql://h",
+            "unknown",
+        ] {
+            let words = std::iter::once("backupctl").chain(line.split(' '));
+            let error = Arguments::try_parse_from(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

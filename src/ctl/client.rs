@@ -1,0 +1,130 @@
+//! The way to the daemon: one connection, found in one way, never silently in another.
+
+use std::{str::FromStr as _, time::Duration};
+
+use zbus::{Address, Connection, connection::Builder, proxy::CacheProperties};
+
+use super::{
+    arguments::{Bus, Common},
+    error::CtlError,
+};
+use crate::{bus::proxy::ManagerProxy, model::ErrorCode};
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call may take. The daemon answers within its 10 s of early checks; a long listing takes less.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the daemon is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Route {
+    Peer(String),
+    Bus(Bus),
+}
+
+/// A connection to the daemon.
+pub(crate) struct Client {
+    route: Route,
+    manager: ManagerProxy<'static>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// `DaemonUnreachable`, saying where nobody answered; `InvalidArgs` for an address that is none.
+    pub(crate) async fn connect(common: &Common) -> Result<Self, CtlError> {
+        let route = Route::of(common, std::env::var("BACKUPD_ADDRESS").ok());
+        let manager = route.connect().await?;
+        Ok(Self { route, manager })
+    }
+
+    /// The daemon's interface.
+    pub(crate) fn manager(&self) -> &ManagerProxy<'static> {
+        &self.manager
+    }
+
+    /// Connects again, after the daemon went away.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub(crate) async fn reconnect(&mut self) -> Result<(), CtlError> {
+        self.manager = self.route.connect().await?;
+        Ok(())
+    }
+}
+
+impl Route {
+    fn of(common: &Common, variable: Option<String>) -> Self {
+        let given = common.address.clone();
+        match (given, common.bus) {
+            (Some(address), _) => Self::Peer(address),
+            (None, Some(bus)) => Self::Bus(bus),
+            (None, None) => variable.filter(|a| !a.is_empty()).map_or(Self::Bus(Bus::System), Self::Peer),
+        }
+    }
+
+    async fn connect(&self) -> Result<ManagerProxy<'static>, CtlError> {
+        let unreachable = |why: String| {
+            CtlError::new(ErrorCode::DaemonUnreachable, format!("cannot connect to {}: {why}", self.name()))
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
+            Err(_) => Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+            Ok(Err(zbus::Error::Address(why))) => Err(CtlError::usage(format!("{}: {why}", self.name()))),
+            Ok(Err(error)) => Err(unreachable(error.to_string())),
+            Ok(Ok(manager)) => Ok(manager),
+        }
+    }
+
+    async fn open(&self) -> zbus::Result<ManagerProxy<'static>> {
+        let builder = match self {
+            Self::Peer(address) => Builder::address(Address::from_str(address)?).p2p(),
+            Self::Bus(Bus::System) => Builder::system(),
+            Self::Bus(Bus::Session) => Builder::session(),
+        };
+        let connection: Connection = builder.method_timeout(CALL_TIMEOUT).build().await?;
+        ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Peer(address) => format!("the daemon at {address}"),
+            Self::Bus(Bus::System) => "the system bus".to_owned(),
+            Self::Bus(Bus::Session) => "the session bus".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::ctl::arguments::Arguments;
+
+    fn route(line: &str, variable: Option<&str>) -> Route {
+        let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+        Route::of(&arguments.common, variable.map(str::to_owned))
+    }
+
+    #[test]
+    fn the_option_wins_over_the_variable_and_the_system_bus_is_last() {
+        assert_eq!(route("backupctl", None), Route::Bus(Bus::System));
+        assert_eq!(route("backupctl", Some("")), Route::Bus(Bus::System));
+        assert_eq!(route("backupctl", Some("unix:path=/a")), Route::Peer("unix:path=/a".to_owned()));
+        assert_eq!(route("backupctl --bus session", Some("unix:path=/a")), Route::Bus(Bus::Session));
+        let route = route("backupctl --address unix:path=/b", Some("unix:path=/a"));
+        assert_eq!(route, Route::Peer("unix:path=/b".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_said_with_the_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("unix:path={}/socket", folder.path().display());
+        let error = Route::Peer(address.clone()).connect().await.map(|_| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 69);
+        assert!(error.to_string().contains(&address), "{error}");
+        let error = Route::Peer("nonsense".to_owned()).connect().await.map(|_| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+    }
+}

@@ -1,0 +1,65 @@
+//! The verbs, one file each, and the way from the command line to them.
+
+mod cancel;
+mod config;
+mod create;
+mod delete;
+mod export;
+mod jobs;
+mod list;
+mod reload;
+mod restore;
+mod show;
+mod sources;
+mod status;
+mod verify;
+
+use super::{
+    arguments::{Arguments, Verb},
+    client::Client,
+    error::CtlError,
+    follow::Finished,
+    human,
+    output::Output,
+};
+
+/// Carries out the command line.
+///
+/// # Errors
+/// What the verb meets.
+pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), CtlError> {
+    let verb = arguments.verb.as_ref().unwrap_or(&Verb::Status);
+    if let Verb::Config(verb) = verb {
+        return config::run(verb, output);
+    }
+    let client = Client::connect(&arguments.common).await?;
+    match verb {
+        Verb::Status => status::run(&client, output).await,
+        Verb::Sources => sources::run(&client, output).await,
+        Verb::Create(arguments) => create::run(client, output, arguments).await,
+        Verb::List(arguments) => list::run(&client, output, arguments).await,
+        Verb::Show(arguments) => show::run(&client, output, arguments).await,
+        Verb::Restore(arguments) => restore::run(client, output, arguments).await,
+        Verb::Verify(arguments) => verify::run(client, output, arguments).await,
+        Verb::Delete(arguments) => delete::run(client, output, arguments).await,
+        Verb::Export(arguments) => export::run(client, output, arguments).await,
+        Verb::Jobs(arguments) => jobs::run(&client, output, arguments).await,
+        Verb::Cancel { jobs } => cancel::run(&client, output, jobs).await,
+        Verb::Config(verb) => config::run(verb, output),
+        Verb::Reload => reload::run(&client, output).await,
+    }
+}
+
+/// Prints how a job ended: its record as JSON, or a sentence. Its failure, if it failed, is the error.
+fn conclude(output: &Output, job: &Finished, sentence: impl FnOnce() -> String) -> Result<(), CtlError> {
+    if output.is_json() {
+        output.json(&job.json)?;
+    }
+    job.check()?;
+    if output.is_json() || output.is_quiet() { Ok(()) } else { output.line(sentence()) }
+}
+
+/// How long a job took, for a sentence.
+fn took(job: &Finished) -> String {
+    human::duration(job.view.end_time.saturating_sub(job.view.start_time))
+}

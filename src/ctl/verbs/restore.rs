@@ -1,0 +1,215 @@
+//! `restore`: a plan for the user, a question, and the job.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use super::{
+    super::{
+        arguments::RestoreArguments,
+        client::Client,
+        confirm,
+        error::CtlError,
+        follow::{self, Finished, OnInterrupt},
+        human,
+        output::{Output, say},
+        table::visible,
+    },
+    conclude, took,
+};
+use crate::{
+    bus::{proxy::ManagerProxy, types::restore_options_to_wire},
+    model::{ErrorCode, Name},
+};
+
+pub(super) async fn run(mut client: Client, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
+    let selector = arguments.backup.selector()?;
+    let options = arguments.options();
+    if arguments.dry_run {
+        let text = client.manager().plan_restore(&selector, &restore_options_to_wire(&options), 0).await?;
+        return print_plan(output, &text);
+    }
+    if !arguments.yes {
+        let text = client.manager().plan_restore(&selector, &restore_options_to_wire(&options), 0).await?;
+        let plan = Plan::parse(&text)?;
+        say(plan.for_people().trim_end());
+        plan.check()?;
+        confirm::ask("Restore now?", "the restore").await?;
+    }
+    let start = async |manager: ManagerProxy<'static>| {
+        manager.restore_backup(&selector, &restore_options_to_wire(&options), 0).await
+    };
+    if arguments.waiting.no_block {
+        return follow::start_only(&client, output, start).await;
+    }
+    let job = follow::run(&mut client, output, "restore", OnInterrupt::Detach, start).await?;
+    conclude(output, &job, || sentence(&job))
+}
+
+/// Prints the plan of `--dry-run`; what stands in the way is the error.
+pub(super) fn print_plan(output: &Output, text: &str) -> Result<(), CtlError> {
+    let plan = Plan::parse(text)?;
+    if output.is_json() {
+        output.json(&plan.json)?;
+    } else {
+        output.text(&plan.for_people())?;
+    }
+    plan.check()
+}
+
+/// What was restored, from the statistics of the job.
+fn sentence(job: &Finished) -> String {
+    let statistics = &job.view.statistics;
+    let database = statistics.get("database").or_else(|| statistics.get("target"));
+    let database = database.and_then(|name| serde_json::from_value::<Name>(name.clone()).ok());
+    let mut text = "Restored".to_owned();
+    if let Some(database) = database {
+        let _ = write!(text, " into the database {database}");
+    }
+    let _ = write!(text, " in {}", took(job));
+    if let Some(rows) = statistics.get("rows").and_then(serde_json::Value::as_u64) {
+        let _ = write!(text, ": {} rows, counted", human::count(rows));
+    }
+    text + "."
+}
+
+/// A plan as `PlanRestore` gives it, as far as people are shown it.
+#[derive(Debug)]
+struct Plan {
+    json: serde_json::Value,
+    view: PlanView,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PlanView {
+    server: String,
+    server_version: String,
+    target: Option<Name>,
+    backup: PlannedBackup,
+    steps: Vec<String>,
+    obstacles: Vec<Remark>,
+    notices: Vec<Remark>,
+    space_needed: u64,
+    space_free: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PlannedBackup {
+    source: String,
+    child: Option<Name>,
+    sequence: u64,
+    snapshot_at: u64,
+    server_version: String,
+    rows: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Remark {
+    what: String,
+    message: String,
+}
+
+impl Plan {
+    fn parse(text: &str) -> Result<Self, CtlError> {
+        let odd =
+            |error| CtlError::new(ErrorCode::NotSupported, format!("cannot read the plan of the restore: {error}"));
+        let json: serde_json::Value = serde_json::from_str(text).map_err(odd)?;
+        let view = serde_json::from_value(json.clone()).map_err(odd)?;
+        Ok(Self { json, view })
+    }
+
+    fn for_people(&self) -> String {
+        let PlanView { server, server_version, target, backup, steps, obstacles, notices, space_needed, space_free } =
+            &self.view;
+        let mut text = String::new();
+        let mut fact = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:>8}: {}", visible(&value));
+        };
+        let child = backup.child.as_ref().map_or_else(String::new, |child| format!("/{child}"));
+        fact("Backup", format!("{}{child} #{} of {}", backup.source, backup.sequence, human::time(backup.snapshot_at)));
+        fact(
+            "Holds",
+            format!(
+                "{} rows, {} of SQL, from PostgreSQL {}",
+                human::count(backup.rows),
+                human::size(backup.bytes),
+                backup.server_version
+            ),
+        );
+        if let Some(target) = target {
+            fact("Into", format!("new database {target}"));
+        }
+        fact("Server", format!("{server}, PostgreSQL {server_version}"));
+        let free = space_free.map_or_else(
+            || "how much is free is not known here".to_owned(),
+            |free| format!("{} free", human::size(free)),
+        );
+        fact("Space", format!("about {} needed, {free}", human::size(*space_needed)));
+        if obstacles.is_empty() {
+            for (i, step) in steps.iter().enumerate() {
+                let _ = writeln!(text, "{:>8}. {}", i + 1, visible(step));
+            }
+        }
+        for (label, remarks) in [("Stands in the way", obstacles), ("Note", notices)] {
+            for remark in remarks {
+                let _ = writeln!(text, "{label}: {}", visible(&remark.message));
+            }
+        }
+        text
+    }
+
+    /// What stands in the way, as the error that the restore would give.
+    fn check(&self) -> Result<(), CtlError> {
+        let obstacles = &self.view.obstacles;
+        let Some(first) = obstacles.first() else { return Ok(()) };
+        let code = if first.what == "target-exists" { ErrorCode::TargetExists } else { ErrorCode::RestoreRefused };
+        let rest = match obstacles.len() {
+            1 => String::new(),
+            number => format!(" (and {} more)", number - 1),
+        };
+        Err(CtlError::new(code, format!("the restore would fail: {}{rest}", first.message)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: &str = r#"{
+        "server": "/run/postgresql:5432 as user \"postgres\"", "server_version": "15.14", "server_version_num": 150014,
+        "target": "shop", "backup": {"source": "shop", "sequence": 7, "snapshot_at": 0, "database": "shop",
+        "server_version": "15.14", "rows": 12345, "bytes": 2048},
+        "steps": ["Create the database", "Load the data"], "missing_roles": [], "obstacles": [],
+        "notices": [{"what": "space", "message": "never\nmind"}], "space_needed": 4096, "space_free": null}"#;
+
+    #[test]
+    fn a_plan_for_people() {
+        let plan = Plan::parse(PLAN).unwrap();
+        let expected = "  Backup: shop #7 of -\n   \
+               Holds: 12 345 rows, 2.0K of SQL, from PostgreSQL 15.14\n    \
+                Into: new database shop\n  \
+              Server: /run/postgresql:5432 as user \"postgres\", PostgreSQL 15.14\n   \
+               Space: about 4.0K needed, how much is free is not known here\n       \
+                   1. Create the database\n       \
+                   2. Load the data\n\
+            Note: never\\nmind\n";
+        assert_eq!(plan.for_people(), expected);
+        assert!(plan.check().is_ok());
+    }
+
+    #[test]
+    fn obstacles_are_errors_with_the_code_of_the_restore() {
+        for (what, code) in [("target-exists", 31), ("missing-role", 32)] {
+            let text =
+                PLAN.replace(r#""obstacles": []"#, &format!(r#""obstacles": [{{"what": "{what}", "message": "no"}}]"#));
+            let plan = Plan::parse(&text).unwrap();
+            assert_eq!(plan.check().unwrap_err().exit_code(), code);
+            assert!(plan.for_people().contains("Stands in the way: no"));
+            assert!(!plan.for_people().contains("1. Create"));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `show`: everything about one backup, and the commands that restore it without this program.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use super::super::{
+    arguments::BackupArguments,
+    client::Client,
+    error::CtlError,
+    human,
+    output::Output,
+    table::{Column, Table, visible},
+};
+use crate::model::{ErrorCode, manifest::Manifest, manifest::Table as ManifestTable, summary::BackupSummary};
+
+/// How many tables are shown; `--json` has them all.
+const TABLES_SHOWN: usize = 20;
+
+pub(super) async fn run(client: &Client, output: &Output, arguments: &BackupArguments) -> Result<(), CtlError> {
+    let text = client.manager().describe_backup(&arguments.selector()?, 0).await?;
+    print(output, &text)
+}
+
+/// What `DescribeBackup` says.
+#[derive(Debug, Deserialize)]
+struct Description {
+    summary: BackupSummary,
+    manifest: Manifest,
+    #[serde(default)]
+    by_hand: Vec<String>,
+}
+
+/// Prints a description as `DescribeBackup` gives it.
+pub(super) fn print(output: &Output, text: &str) -> Result<(), CtlError> {
+    let odd = |error: serde_json::Error| {
+        CtlError::new(ErrorCode::NotSupported, format!("cannot read what the daemon says of the backup: {error}"))
+    };
+    if output.is_json() {
+        return output.json(&serde_json::from_str::<serde_json::Value>(text).map_err(odd)?);
+    }
+    let description: Description = serde_json::from_str(text).map_err(odd)?;
+    output.text(&facts(&description))?;
+    let style = output.style();
+    output.text("\nFiles:\n")?;
+    output.text(&files(&description.manifest).render(style))?;
+    let (table, total) = tables(&description.manifest);
+    if total > 0 {
+        let which =
+            if table.len() < total { format!(" (the {} largest of {total})", table.len()) } else { String::new() };
+        output.text(&format!("\nTables{which}:\n"))?;
+        output.text(&table.render(style))?;
+    }
+    if !description.manifest.incomplete.is_empty() {
+        output.text("\nNot included:\n")?;
+        for missing in &description.manifest.incomplete {
+            output.line(format_args!("  {}: {}", missing.what, visible(&missing.message)))?;
+        }
+    }
+    if !description.by_hand.is_empty() {
+        output.text("\nTo restore by hand, without this program:\n")?;
+        for command in &description.by_hand {
+            output.line(format_args!("  {command}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn facts(description: &Description) -> String {
+    let (summary, manifest) = (&description.summary, &description.manifest);
+    let statistics = &manifest.statistics;
+    let mut text = String::new();
+    let mut fact = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{name:>11}: {}", visible(&value));
+        }
+    };
+    fact("Backup", summary.id.to_string());
+    fact("Source", format!("{} #{}", summary.source, summary.sequence));
+    fact("Taken", format!("{} ({})", human::time(summary.snapshot_at), human::ago(summary.snapshot_at, human::now())));
+    fact("Took", human::duration(statistics.duration));
+    fact("Description", summary.description.clone());
+    fact("Tags", summary.tags.join(", "));
+    let verified = match summary.verified_at {
+        0 => String::new(),
+        time => format!(", verified {}", human::time(time)),
+    };
+    let damage = if summary.damaged { "DAMAGED, " } else { "" };
+    fact("Proof", format!("{damage}{}{verified}", summary.proof.as_str()));
+    fact("Written by", format!("{} {} on {}", manifest.writer.program, manifest.writer.version, manifest.writer.host));
+    if let Some(facts) = &manifest.postgresql {
+        fact("Server", format!("PostgreSQL {}, dumped by {}", facts.server_version, facts.pg_dump_version));
+        let database = &facts.database;
+        let locale = format!("{}, {}", database.encoding, database.locale.as_ref().unwrap_or(&database.collate));
+        fact("Database", format!("{} ({locale}), {}", database.name, human::size(statistics.database_bytes)));
+        let extensions: Vec<String> = facts.extensions.iter().map(|e| format!("{} {}", e.name, e.version)).collect();
+        fact("Extensions", extensions.join(", "));
+        let roles: Vec<String> = facts.roles.iter().map(ToString::to_string).collect();
+        fact("Roles", roles.join(", "));
+    }
+    fact("Rows", human::count(statistics.rows));
+    fact(
+        "Size",
+        format!(
+            "{} of SQL, {} stored ({})",
+            human::size(statistics.raw_bytes),
+            human::size(statistics.stored_bytes),
+            manifest.codec.name.as_str()
+        ),
+    );
+    fact(
+        "New",
+        format!(
+            "{} ({} of {} chunks were there already)",
+            human::size(statistics.new_bytes),
+            human::count(statistics.reused_chunks),
+            human::count(statistics.chunks)
+        ),
+    );
+    text
+}
+
+fn files(manifest: &Manifest) -> Table {
+    let mut table = Table::new(&[
+        Column::Left("  FILE"),
+        Column::Right("SIZE"),
+        Column::Right("STORED"),
+        Column::Flexible("SHA-256"),
+    ]);
+    for file in &manifest.files {
+        table.row([
+            format!("  {}", file.name),
+            human::size(file.raw_length),
+            human::size(file.stored_length),
+            file.raw_sha256.to_string(),
+        ]);
+    }
+    table
+}
+
+/// The largest tables, and how many there are.
+fn tables(manifest: &Manifest) -> (Table, usize) {
+    let mut all: Vec<&ManifestTable> = manifest.tables().collect();
+    all.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| (&a.schema, &a.name).cmp(&(&b.schema, &b.name))));
+    let mut table = Table::new(&[Column::Flexible("  TABLE"), Column::Right("ROWS"), Column::Right("SIZE")]);
+    for each in all.iter().take(TABLES_SHOWN) {
+        table.row([format!("  {}.{}", each.schema, each.name), human::count(each.rows), human::size(each.bytes)]);
+    }
+    (table, all.len())
+}

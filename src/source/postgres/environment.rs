@@ -87,6 +87,20 @@ impl LibpqEnvironment {
         Self::base(Path::new("/nonexistent"))
     }
 
+    /// Adds settings of the sessions to the pinned ones.
+    #[must_use]
+    pub fn with_settings(mut self, settings: &[(&str, &str)]) -> Self {
+        for (variable, value) in &mut self.variables {
+            if variable == "PGOPTIONS" {
+                for (name, setting) in settings {
+                    // libpq splits at spaces that no backslash precedes.
+                    value.push(format!(" -c {name}={}", setting.replace('\\', "\\\\").replace(' ', "\\ ")));
+                }
+            }
+        }
+        self
+    }
+
     fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.variables.push((name.into(), value.into()));
     }

@@ -3,6 +3,7 @@
 //! - `dump`: taking the set of one database; [`dump::preflight`] is what can be checked before;
 //! - `snapshot`: locks first, snapshot after; `checks`, `selection`: what may and what shall be read;
 //! - `catalog`, `facts`, `database_sql`: what the catalogs say;
+//! - `restore`: making a database of a set;
 //! - `copy_scan`: reading a dump as it streams past;
 //! - `connection`, `tls`, `password`, `environment`: one [`crate::config::ConnectionSpec`] for the Rust client and for
 //!   libpq's programs alike;
@@ -21,6 +22,7 @@ pub mod environment;
 pub mod facts;
 pub mod password;
 pub mod quote;
+pub mod restore;
 pub mod selection;
 pub mod snapshot;
 mod tls;

@@ -1,5 +1,33 @@
 //! Restoring a backup of a PostgreSQL database into a new database.
+//!
+//! - `request`, `plan`, `survey`, `server_checks`, `role_checks`: what is asked, what stands in its way, what is decided;
+//! - `run`, `create_roles`, `database`, `load`, `compare`, `report`: carrying it out;
+//! - `statements`, `script`, `roles`, `toc`, `archive`: reading the files of the set;
+//! - `by_hand`: the same by a person with a shell.
+
+mod archive;
+pub mod by_hand;
+mod compare;
+mod create_roles;
+mod database;
+mod load;
+pub mod plan;
+pub mod report;
+pub mod request;
+mod role_checks;
 pub mod roles;
+mod run;
 pub mod script;
+mod server_checks;
 pub mod statements;
+mod survey;
 pub mod toc;
+
+#[cfg(test)]
+mod tests;
+
+pub use database::sweep;
+pub use plan::{RestorePlan, plan};
+pub use report::RestoreReport;
+pub use request::{RestoreChoices, RestoreRequest};
+pub use run::carry_out;

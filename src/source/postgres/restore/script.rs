@@ -1,5 +1,5 @@
-//! What the SQL of pre-data and post-data asks of roles: who is to own something, and who is named by a policy or by
-//! default privileges. `pg_restore`'s listing cannot tell this, as it separates names by spaces.
+//! What the SQL of pre-data and post-data asks of roles: who is to own something, who is granted something, who is named
+//! by a policy. `pg_restore`'s listing cannot tell this, as it separates names by spaces.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +11,10 @@ use crate::model::Name;
 pub struct ScriptRoles {
     /// `ALTER … OWNER TO` and `ALTER DEFAULT PRIVILEGES FOR ROLE`: the restoring role must be a member.
     pub owners: BTreeSet<Name>,
+    /// `GRANT … TO` and `REVOKE … FROM`.
+    pub grantees: BTreeSet<Name>,
+    /// `SET SESSION AUTHORIZATION`, for grants that an owner did not make: only a superuser may.
+    pub grantors: BTreeSet<Name>,
     /// `CREATE POLICY … TO`: must exist whatever `--no-owner` and `--no-privileges` say.
     pub in_policies: BTreeSet<Name>,
 }
@@ -20,7 +24,8 @@ impl ScriptRoles {
     pub fn read(&mut self, script: &[u8]) {
         for statement in statements::split(script) {
             // Function bodies and table definitions are long and never of interest.
-            if statement.starts_with(b"ALTER ") || statement.starts_with(b"CREATE POLICY ") {
+            const STARTS: &[&[u8]] = &[b"ALTER ", b"CREATE POLICY ", b"GRANT ", b"REVOKE ", b"SET SESSION AUTHORIZATION "];
+            if STARTS.iter().any(|start| statement.starts_with(start)) {
                 self.read_statement(&statements::words(statement));
             }
         }
@@ -41,10 +46,29 @@ impl ScriptRoles {
             && role.is("role")
         {
             self.owners.extend(name(who));
+            self.grantees.extend(grantee(words));
         } else if words.first().is_some_and(|word| word.is("create")) {
             self.in_policies.extend(policy_roles(words));
+        } else if words.first().is_some_and(|word| word.is("grant") || word.is("revoke")) {
+            self.grantees.extend(grantee(words));
+        } else if let [set, _, _, role] = words
+            && set.is("set")
+        {
+            // pg_dump writes the role as an identifier or as a string.
+            self.grantors.extend(match role {
+                Word::Other(text) if text.starts_with(b"'") => Some(statements::unquote(text).into()),
+                other => name(other),
+            });
         }
     }
+}
+
+/// The role of `GRANT … TO role` or `REVOKE … FROM role`; none for PUBLIC. pg_dump writes one role for each statement,
+/// and quotes names that are TO or FROM.
+fn grantee(words: &[Word]) -> Option<Name> {
+    let at = words.iter().rposition(|word| word.is("to") || word.is("from"))?;
+    let role = words.get(at + 1).filter(|word| !word.is("public"))?;
+    role.identifier().map(|name| Name::from(name.to_vec()))
 }
 
 /// The roles of `CREATE POLICY name ON table [FOR …] TO role, role USING (…)`. `PUBLIC` is not written by pg_dump.
@@ -72,10 +96,17 @@ ALTER TABLE s.t OWNER TO app;
 ALTER DEFAULT PRIVILEGES FOR ROLE "D" IN SCHEMA s GRANT SELECT ON TABLES  TO reader;
 CREATE POLICY "to" ON s.t FOR SELECT TO p1, "p;2" USING ((x = 'to'::text));
 CREATE POLICY p ON s.t USING (true);
+REVOKE ALL ON TABLE s."to" FROM old;
+GRANT SELECT(x) ON TABLE s.t TO "M" WITH GRANT OPTION;
+SET SESSION AUTHORIZATION "M";
+GRANT SELECT ON TABLE s.t TO PUBLIC;
+RESET SESSION AUTHORIZATION;
 "#,
         );
         let names = |set: BTreeSet<Name>| set.iter().map(Name::display).collect::<Vec<_>>();
         assert_eq!(names(roles.owners), ["D", "app", "we ird"]);
         assert_eq!(names(roles.in_policies), ["p1", "p;2"]);
+        assert_eq!(names(roles.grantees), ["M", "old", "reader"]);
+        assert_eq!(names(roles.grantors), ["M"]);
     }
 }

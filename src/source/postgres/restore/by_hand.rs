@@ -1,0 +1,1 @@
+//! The commands of a restore by hand.

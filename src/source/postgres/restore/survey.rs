@@ -1,0 +1,303 @@
+//! Looks at backup and server, and comes to the plan and to the decisions that carry it out. Both come from one look,
+//! so that what is shown is what is done.
+
+use std::{collections::BTreeSet, io::Write as _};
+
+use super::{
+    archive::{self, Archive},
+    plan::{PlannedBackup, Remark, RestorePlan},
+    request::RestoreRequest,
+    role_checks, server_checks,
+    roles::Globals,
+    script::ScriptRoles,
+    toc::{TableSelection, Toc},
+};
+use crate::{
+    config::ConnectionSpec,
+    model::{
+        ErrorCode, Name,
+        manifest::{AclItem, DatabaseSetting, FileRole, Manifest, PostgresFacts, Table},
+    },
+    source::{
+        JobContext, SetReader, SourceError,
+        postgres::{
+            client_programs::ClientPrograms,
+            connection::{Session, get},
+        },
+    },
+    stream::Cancel,
+};
+
+/// The plan, and what carrying it out needs to know beyond it.
+pub(super) struct Survey {
+    pub(super) plan: RestorePlan,
+    pub(super) decisions: Decisions,
+}
+
+/// What was decided.
+pub(super) struct Decisions {
+    /// The connection to the maintenance database.
+    pub(super) maintenance: ConnectionSpec,
+    /// The restoring role.
+    pub(super) me: Me,
+    pub(super) server_version_num: u32,
+    /// Absent where the plan has an obstacle about them.
+    pub(super) programs: Option<ClientPrograms>,
+    pub(super) archive: Archive,
+    pub(super) globals: Globals,
+    /// Roles that exist on the server.
+    pub(super) existing_roles: BTreeSet<Name>,
+    /// Roles to create.
+    pub(super) create_roles: BTreeSet<Name>,
+    /// The database's default tablespace, where it is another one and exists.
+    pub(super) tablespace: Option<Name>,
+    /// Whether everything goes into the default tablespace because one is missing.
+    pub(super) no_tablespaces: bool,
+    /// Who is to own the database; absent for the restoring role itself.
+    pub(super) owner: Option<Name>,
+    /// The settings that will be applied.
+    pub(super) settings: Vec<DatabaseSetting>,
+    /// The privileges on the database that will be applied; absent for the built-in default.
+    pub(super) acl: Option<Vec<AclItem>>,
+    /// For single tables: what is restored.
+    pub(super) selection: Option<TableSelection>,
+}
+
+/// The restoring role.
+#[derive(Debug, Clone)]
+pub(super) struct Me {
+    pub(super) name: Name,
+    pub(super) superuser: bool,
+    pub(super) create_db: bool,
+    pub(super) create_role: bool,
+}
+
+/// What the checks work with.
+pub(super) struct Look<'a> {
+    pub(super) session: &'a Session,
+    pub(super) cancel: &'a Cancel,
+    pub(super) request: &'a RestoreRequest<'a>,
+    pub(super) manifest: &'a Manifest,
+    pub(super) facts: &'a PostgresFacts,
+    pub(super) me: &'a Me,
+}
+
+/// What the checks find.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) obstacles: Vec<Remark>,
+    pub(super) notices: Vec<Remark>,
+}
+
+impl Findings {
+    /// Something that the restore would fail at.
+    pub(super) fn obstacle(&mut self, what: &str, message: impl Into<String>) {
+        self.obstacles.push(Remark { what: what.to_owned(), message: message.into() });
+    }
+
+    /// Something to know.
+    pub(super) fn notice(&mut self, what: &str, message: impl Into<String>) {
+        self.notices.push(Remark { what: what.to_owned(), message: message.into() });
+    }
+}
+
+/// The facts about the database that the backup was taken of.
+pub(super) fn facts(manifest: &Manifest) -> Result<&PostgresFacts, SourceError> {
+    manifest.postgresql.as_ref().ok_or_else(|| {
+        let message = format!("a backup of kind {} is not one of a PostgreSQL database", manifest.kind.as_str());
+        SourceError::new(ErrorCode::NotSupported, message)
+    })
+}
+
+/// Opens a session with the maintenance database: `postgres`, or `template1` where there is none.
+pub(super) async fn maintenance(
+    connection: &ConnectionSpec,
+    cancel: &Cancel,
+) -> Result<(Session, ConnectionSpec), SourceError> {
+    let with = |database: &str| ConnectionSpec { database: database.into(), ..connection.clone() };
+    let spec = with("postgres");
+    match Session::connect(&spec, cancel).await {
+        Err(error) if matches!(error.code(), ErrorCode::NoSuchDatabase | ErrorCode::DatabasePermission) => {
+            let spec = with("template1");
+            Ok((Session::connect(&spec, cancel).await?, spec))
+        }
+        session => Ok((session?, spec)),
+    }
+}
+
+/// Looks at everything. Touches nothing.
+pub(super) fn survey(
+    request: &RestoreRequest<'_>,
+    reader: &dyn SetReader,
+    context: &JobContext,
+) -> Result<Survey, SourceError> {
+    let manifest = reader.manifest();
+    let facts = facts(manifest)?;
+    let mut findings = Findings::default();
+    let archive = Archive::spool(reader, context)?;
+    let globals = Globals::parse(&archive::read_role(reader, FileRole::Globals, context)?);
+    let (session, spec) = context.runtime.block_on(maintenance(&request.connection, &context.cancel))?;
+    let me = context.runtime.block_on(me(&session, &context.cancel))?;
+    let programs = server_checks::client_programs(request, facts, session.server(), &mut findings);
+    let selection = match &programs {
+        Some(programs) => select(request, manifest, facts, &archive, programs, context, &mut findings)?,
+        None => None,
+    };
+    let script = match (&selection, &programs) {
+        (Some(selection), Some(programs)) => {
+            let mut list = archive::scratch_file(context, "list-")?;
+            list.write_all(&selection.list).map_err(|error| SourceError::io("write a list for pg_restore", &error))?;
+            archive.script(programs, list.path(), context)?
+        }
+        _ => [
+            archive::read_role(reader, FileRole::PreData, context)?,
+            archive::read_role(reader, FileRole::PostData, context)?,
+        ]
+        .join(b"\n".as_slice()),
+    };
+    let mut named = ScriptRoles::default();
+    named.read(&script);
+    drop(script);
+
+    let look = Look { session: &session, cancel: &context.cancel, request, manifest, facts, me: &me };
+    let checks = async {
+        server_checks::target(&look, &mut findings).await?;
+        let tablespace = server_checks::tablespaces(&look, &mut findings).await?;
+        server_checks::locale(&look, &mut findings).await?;
+        server_checks::extensions(&look, &mut findings).await?;
+        let space = server_checks::space(&look, &mut findings).await?;
+        let roles = role_checks::roles(&look, &globals, &named, &mut findings).await?;
+        let settings = role_checks::settings(&look, &roles, &mut findings).await?;
+        Ok::<_, SourceError>((tablespace, space, roles, settings))
+    };
+    let (tablespace, space, roles, settings) = context.runtime.block_on(checks)?;
+    let planned = planned_backup(manifest, facts, selection.as_ref());
+    let steps = steps(request, manifest, &roles.create, selection.as_ref());
+    let server = session.server();
+    let plan = RestorePlan {
+        server: format!("{}:{} as user {:?}", spec.host, spec.port, spec.user),
+        server_version: server.version.clone(),
+        server_version_num: server.version_num,
+        target: request.target(manifest),
+        backup: planned,
+        steps,
+        missing_roles: roles.missing,
+        obstacles: findings.obstacles,
+        notices: findings.notices,
+        space_needed: space.needed,
+        space_free: space.free,
+    };
+    let decisions = Decisions {
+        maintenance: spec,
+        me: me.clone(),
+        server_version_num: server.version_num,
+        programs,
+        archive,
+        globals,
+        existing_roles: roles.existing,
+        create_roles: roles.create,
+        no_tablespaces: tablespace.any_missing,
+        tablespace: tablespace.default,
+        owner: (!request.options.no_owner).then(|| facts.database.owner.clone()),
+        settings,
+        acl: roles.acl,
+        selection,
+    };
+    Ok(Survey { plan, decisions })
+}
+
+async fn me(session: &Session, cancel: &Cancel) -> Result<Me, SourceError> {
+    let sql = "SELECT rolname::text, rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user";
+    let row = session.query_one(cancel, "cannot read the rights of the restoring role", sql, &[]).await?;
+    Ok(Me { name: get(&row, 0)?, superuser: get(&row, 1)?, create_db: get(&row, 2)?, create_role: get(&row, 3)? })
+}
+
+/// What single tables need, where only such are wanted.
+fn select(
+    request: &RestoreRequest<'_>,
+    manifest: &Manifest,
+    facts: &PostgresFacts,
+    archive: &Archive,
+    programs: &ClientPrograms,
+    context: &JobContext,
+    findings: &mut Findings,
+) -> Result<Option<TableSelection>, SourceError> {
+    if request.options.tables.is_empty() {
+        return Ok(None);
+    }
+    let known: BTreeSet<(Name, Name)> =
+        manifest.tables().map(|table| (table.schema.clone(), table.name.clone())).collect();
+    let mut wanted = Vec::new();
+    for text in &request.options.tables {
+        let alike: Vec<_> = known.iter().filter(|(schema, name)| is_called(schema, name, text)).collect();
+        match alike[..] {
+            [table] => wanted.push(table.clone()),
+            [] => findings.obstacle("no-such-table", format!("the backup holds no rows of a table {text:?} (give schema.table)")),
+            _ => findings.obstacle("no-such-table", format!("{text:?} is the name of more than one table of the backup")),
+        }
+    }
+    let known: Vec<_> = known.into_iter().collect();
+    let owners: Vec<Name> = facts.roles.iter().chain([&facts.database.owner]).cloned().collect();
+    let selection = match Toc::parse(&archive.listing(programs, context)?).select(&wanted, &known, &owners) {
+        Ok(selection) => selection,
+        Err(error) => {
+            findings.obstacle("no-such-table", error.to_string());
+            TableSelection::default()
+        }
+    };
+    for left_out in &selection.left_out {
+        let message = format!("{left_out} is left out: it needs something that is not among the wanted tables");
+        findings.notice("left-out", message);
+    }
+    Ok(Some(selection))
+}
+
+fn is_called(schema: &Name, name: &Name, text: &str) -> bool {
+    let bytes = [schema.as_bytes(), b".", name.as_bytes()].concat();
+    bytes == text.as_bytes() || format!("{schema}.{name}") == text
+}
+
+/// Whether the rows of this table are restored.
+pub(super) fn is_selected(selection: Option<&TableSelection>, table: &Table) -> bool {
+    selection
+        .is_none_or(|selection| selection.tables.iter().any(|(s, n)| *s == table.schema && *n == table.name))
+}
+
+fn planned_backup(manifest: &Manifest, facts: &PostgresFacts, selection: Option<&TableSelection>) -> PlannedBackup {
+    let tables = || manifest.tables().filter(|table| is_selected(selection, table));
+    PlannedBackup {
+        source: manifest.source.clone(),
+        sequence: manifest.sequence,
+        snapshot_at: manifest.snapshot_at,
+        database: facts.database.name.clone(),
+        server_version: facts.server_version.clone(),
+        rows: tables().map(|table| table.rows).sum(),
+        bytes: tables().map(|table| table.bytes).sum(),
+    }
+}
+
+fn steps(
+    request: &RestoreRequest<'_>,
+    manifest: &Manifest,
+    create: &BTreeSet<Name>,
+    selection: Option<&TableSelection>,
+) -> Vec<String> {
+    let target = request.target(manifest);
+    let mut steps = Vec::new();
+    if !create.is_empty() {
+        let names: Vec<_> = create.iter().map(|role| format!("{:?}", role.display())).collect();
+        steps.push(format!("create the roles {} from the backup", names.join(", ")));
+    }
+    steps.push("create an empty database under a temporary name".to_owned());
+    match selection {
+        None => steps.push("restore the schema, the rows, then indexes and constraints".to_owned()),
+        Some(selection) => {
+            let names: Vec<_> = selection.tables.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+            steps.push(format!("restore the tables {} with what they need", names.join(", ")));
+        }
+    }
+    steps.push("compare the number of rows of every table with the backup's".to_owned());
+    steps.push("collect statistics for the planner (ANALYZE)".to_owned());
+    steps.push(format!("give the database its settings and privileges, and rename it to {:?}", target.display()));
+    steps
+}

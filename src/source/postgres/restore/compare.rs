@@ -72,7 +72,8 @@ pub(super) async fn compare(
         counted.rows += expected;
         let more_is_right = tree.iter().any(|relation| relation.of_extension);
         if rows < expected || rows > expected && !more_is_right {
-            let name = tree.first().map(|relation| format!("{}.{}", relation.schema, relation.name)).unwrap_or_default();
+            let name =
+                tree.first().map(|relation| format!("{}.{}", relation.schema, relation.name)).unwrap_or_default();
             differences.push(format!("{name} has {rows} rows, the backup counted {expected}"));
         }
     }
@@ -117,7 +118,11 @@ async fn count(session: &Session, cancel: &Cancel, relation: &Relation) -> Resul
         }
         // Statements of other bytes give no rows back here, so the number goes by way of a setting.
         Err(_) => {
-            let sql = [b"SELECT set_config('backupd.rows', (SELECT count(*) FROM ONLY ".as_slice(), &table, b")::text, false)"];
+            let sql = [
+                b"SELECT set_config('backupd.rows', (SELECT count(*) FROM ONLY ".as_slice(),
+                &table,
+                b")::text, false)",
+            ];
             session.execute(cancel, &attempted, &sql.concat()).await?;
             let sql = "SELECT current_setting('backupd.rows')::int8";
             get(&session.query_one(cancel, &attempted, sql, &[]).await?, 0)?

@@ -108,7 +108,13 @@ pub(super) async fn create(
     original: &DatabaseProperties,
     decisions: &Decisions,
 ) -> Result<(), SourceError> {
-    let sql = create_sql(name, decisions.owner.as_ref(), decisions.tablespace.as_ref(), original, decisions.server_version_num);
+    let sql = create_sql(
+        name,
+        decisions.owner.as_ref(),
+        decisions.tablespace.as_ref(),
+        original,
+        decisions.server_version_num,
+    );
     session.execute(cancel, &format!("cannot create database {:?}", name.display()), &sql).await?;
     let sql = Sql::default().text("REVOKE ALL ON DATABASE ").ident(name).text(" FROM PUBLIC");
     session.execute(cancel, "cannot close the new database to others", &sql.0).await
@@ -156,7 +162,14 @@ fn grant(sql: Sql, database: &Name, item: &AclItem) -> Sql {
 fn owner_privileges(mut sql: Sql, database: &Name, owner: &Name, items: &[AclItem]) -> Sql {
     for lost in ["CREATE", "CONNECT", "TEMPORARY"] {
         if !items.iter().any(|item| item.grantee.as_ref() == Some(owner) && privilege(item) == lost) {
-            sql = sql.text("REVOKE ").text(lost).text(" ON DATABASE ").ident(database).text(" FROM ").ident(owner).text("; ");
+            sql = sql
+                .text("REVOKE ")
+                .text(lost)
+                .text(" ON DATABASE ")
+                .ident(database)
+                .text(" FROM ")
+                .ident(owner)
+                .text("; ");
         }
     }
     sql
@@ -182,7 +195,8 @@ fn set(sql: Sql, database: &Name, setting: &DatabaseSetting) -> Sql {
     sql.0.extend(parts.join(&b'.'));
     sql = sql.text(" TO ");
     let is_list = LIST_PARAMETERS.iter().any(|name| setting.name.as_bytes().eq_ignore_ascii_case(name.as_bytes()));
-    let values = if is_list { list_elements(setting.value.as_bytes()) } else { vec![setting.value.as_bytes().to_vec()] };
+    let values =
+        if is_list { list_elements(setting.value.as_bytes()) } else { vec![setting.value.as_bytes().to_vec()] };
     let literals: Vec<Vec<u8>> = values.iter().map(|value| quote_literal(value)).collect();
     sql.0.extend(literals.join(b", ".as_slice()));
     sql.text("; ")

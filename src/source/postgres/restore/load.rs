@@ -8,11 +8,7 @@ use std::{
     process::ChildStdin,
 };
 
-use super::{
-    statements,
-    survey::is_selected,
-    toc::TableSelection,
-};
+use super::{statements, survey::is_selected, toc::TableSelection};
 use crate::{
     model::{
         ErrorCode, Name,
@@ -59,8 +55,12 @@ impl Loader<'_> {
         sequences: &[(Name, Name)],
     ) -> Result<(), SourceError> {
         for file in self.data_files() {
-            let ranges: Vec<Range> =
-                file.tables.iter().filter(|table| is_selected(Some(selection), table)).flat_map(|t| t.ranges.clone()).collect();
+            let ranges: Vec<Range> = file
+                .tables
+                .iter()
+                .filter(|table| is_selected(Some(selection), table))
+                .flat_map(|t| t.ranges.clone())
+                .collect();
             let settings = self.settings(file)?;
             let values = self.sequence_values(file, sequences)?;
             let mut rows = self.reader.open_ranges(&file.name, &ranges).map_err(SourceError::from_sink)?;
@@ -297,7 +297,9 @@ mod tests {
     fn a_dump_loses_only_its_restrict_lines() {
         for rows in [0, 100, 200_000] {
             let body = format!("COPY t FROM stdin;\n{}\\\\restrict x\n\\.\n", "1\trow\n".repeat(rows));
-            let dump = format!("--\n-- dump\n--\n\n\\restrict K\n\nSET x = 1;\n{body}--\n-- complete\n--\n\n\\unrestrict K\n\n");
+            let dump = format!(
+                "--\n-- dump\n--\n\n\\restrict K\n\nSET x = 1;\n{body}--\n-- complete\n--\n\n\\unrestrict K\n\n"
+            );
             let expected = format!("--\n-- dump\n--\n\n\nSET x = 1;\n{body}--\n-- complete\n--\n\n\n");
             let mut found = String::new();
             Unrestricted::new(Box::new(io::Cursor::new(dump.into_bytes()))).read_to_string(&mut found).unwrap();

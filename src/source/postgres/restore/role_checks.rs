@@ -37,12 +37,12 @@ pub(super) async fn roles(
     named: &ScriptRoles,
     findings: &mut Findings,
 ) -> Result<Roles, SourceError> {
-    let rows = look.session.query(look.cancel, "cannot list the roles", "SELECT rolname::text FROM pg_roles", &[]).await?;
+    let rows =
+        look.session.query(look.cancel, "cannot list the roles", "SELECT rolname::text FROM pg_roles", &[]).await?;
     let existing: BTreeSet<Name> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
     let missing = globals.missing(&needed(look, named), &existing);
     let options = &look.request.options;
-    let mut roles =
-        Roles { missing, existing, create: BTreeSet::new(), acl: look.facts.database.acl.clone() };
+    let mut roles = Roles { missing, existing, create: BTreeSet::new(), acl: look.facts.database.acl.clone() };
     for role in &roles.missing {
         judge_missing(look, role, named, findings);
         if options.create_roles && role.in_backup {
@@ -89,21 +89,32 @@ fn judge_missing(look: &Look<'_>, role: &MissingRole, named: &ScriptRoles, findi
     let options = &look.request.options;
     let shown = role.name.display();
     if is_predefined(&role.name) {
-        findings.obstacle("missing-role", format!("role {shown:?} is built into a newer version of PostgreSQL than the server's"));
+        findings.obstacle(
+            "missing-role",
+            format!("role {shown:?} is built into a newer version of PostgreSQL than the server's"),
+        );
     } else if !options.create_roles {
         let mut message = format!("role {shown:?} does not exist on {}", look.location());
         message.push_str(match (role.in_backup, named.in_policies.contains(&role.name)) {
             (true, true) => "; a policy names it: create it from the backup with --create-roles",
-            (true, false) => "; create it from the backup with --create-roles, or do without by --no-owner --no-privileges",
+            (true, false) => {
+                "; create it from the backup with --create-roles, or do without by --no-owner --no-privileges"
+            }
             (false, true) => ", a policy names it, and the backup does not say how to create it: create it first",
-            (false, false) => ", and the backup does not say how to create it: create it, or use --no-owner --no-privileges",
+            (false, false) => {
+                ", and the backup does not say how to create it: create it, or use --no-owner --no-privileges"
+            }
         });
         findings.obstacle("missing-role", message);
     } else if !role.in_backup {
-        findings.obstacle("missing-role", format!("role {shown:?} is missing, and the backup does not say how to create it"));
+        findings.obstacle(
+            "missing-role",
+            format!("role {shown:?} is missing, and the backup does not say how to create it"),
+        );
     } else if !role.superuser_attributes.is_empty() && !look.me.superuser {
         let attributes = role.superuser_attributes.join(", ");
-        findings.obstacle("superuser", format!("role {shown:?} is to have {attributes}, which only a superuser may give"));
+        findings
+            .obstacle("superuser", format!("role {shown:?} is to have {attributes}, which only a superuser may give"));
     }
 }
 
@@ -115,7 +126,8 @@ async fn memberships(
     named: &ScriptRoles,
     findings: &mut Findings,
 ) -> Result<(), SourceError> {
-    let set = if look.session.server().major() >= 16 { "AND pg_has_role(current_user, $1::text::name, 'SET')" } else { "" };
+    let set =
+        if look.session.server().major() >= 16 { "AND pg_has_role(current_user, $1::text::name, 'SET')" } else { "" };
     let sql = format!("SELECT 1 WHERE pg_has_role(current_user, $1::text::name, 'USAGE') {set}");
     let owners: BTreeSet<&Name> = named.owners.iter().chain([&look.facts.database.owner]).collect();
     for owner in owners.into_iter().filter(|owner| roles.existing.contains(owner)) {
@@ -143,7 +155,8 @@ fn needs_superuser(look: &Look<'_>, named: &ScriptRoles, findings: &mut Findings
     if !options.no_privileges {
         for grantor in &named.grantors {
             let grantor = grantor.display();
-            let message = format!("only a superuser can restore privileges that {grantor:?} granted without being the owner");
+            let message =
+                format!("only a superuser can restore privileges that {grantor:?} granted without being the owner");
             findings.obstacle("superuser", message);
         }
     }

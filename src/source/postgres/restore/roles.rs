@@ -248,7 +248,11 @@ GRANT CREATE ON TABLESPACE fast TO app;
         let globals = Globals::parse(SCRIPT.as_bytes());
         assert_eq!(
             text(globals.statements_for(&"app".into())),
-            ["create role app", "comment on role app is E'it''s; \\\\ ok'", "alter role app set search_path to '$user' , 'x y'"]
+            [
+                "create role app",
+                "comment on role app is E'it''s; \\\\ ok'",
+                "alter role app set search_path to '$user' , 'x y'"
+            ]
         );
         assert_eq!(
             text(globals.statements_for(&"m".into())),

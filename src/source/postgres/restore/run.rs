@@ -6,7 +6,9 @@
 use std::io::Write as _;
 
 use super::{
-    archive, compare::{self, Counted}, create_roles, database,
+    archive,
+    compare::{self, Counted},
+    create_roles, database,
     load::Loader,
     plan::{Remark, RestorePlan},
     report::{RestoreReport, hit, stopped},

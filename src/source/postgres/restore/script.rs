@@ -24,7 +24,8 @@ impl ScriptRoles {
     pub fn read(&mut self, script: &[u8]) {
         for statement in statements::split(script) {
             // Function bodies and table definitions are long and never of interest.
-            const STARTS: &[&[u8]] = &[b"ALTER ", b"CREATE POLICY ", b"GRANT ", b"REVOKE ", b"SET SESSION AUTHORIZATION "];
+            const STARTS: &[&[u8]] =
+                &[b"ALTER ", b"CREATE POLICY ", b"GRANT ", b"REVOKE ", b"SET SESSION AUTHORIZATION "];
             if STARTS.iter().any(|start| statement.starts_with(start)) {
                 self.read_statement(&statements::words(statement));
             }

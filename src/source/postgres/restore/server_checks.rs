@@ -79,7 +79,8 @@ pub(super) async fn target(look: &Look<'_>, findings: &mut Findings) -> Result<(
     }
     let server = look.session.server();
     if server.standby {
-        findings.obstacle("standby", "the server is a standby, on which nothing can be created; restore to its primary");
+        findings
+            .obstacle("standby", "the server is a standby, on which nothing can be created; restore to its primary");
     }
     if !look.me.superuser && !look.me.create_db {
         let role = look.me.name.display();
@@ -167,7 +168,8 @@ async fn libc_locale(look: &Look<'_>, locale: &str, findings: &mut Findings) -> 
     let literal = quote_literal(locale.as_bytes());
     let literal = String::from_utf8_lossy(&literal);
     // Nothing stays of a temporary object of a transaction that is rolled back.
-    let probe = format!("BEGIN; CREATE COLLATION pg_temp.backupd_probe (provider = libc, locale = {literal}); ROLLBACK");
+    let probe =
+        format!("BEGIN; CREATE COLLATION pg_temp.backupd_probe (provider = libc, locale = {literal}); ROLLBACK");
     let result = look.session.execute(look.cancel, "the locale cannot be used", probe.as_bytes()).await;
     look.session.execute(look.cancel, "cannot end a transaction", b"ROLLBACK").await?;
     let Err(error) = result else { return Ok(()) };
@@ -218,7 +220,8 @@ pub(super) async fn extensions(look: &Look<'_>, findings: &mut Findings) -> Resu
         let name = extension.name.display();
         let rows = look.session.query(look.cancel, "cannot list the extensions", sql, &[&extension.name]).await?;
         let Some(row) = rows.first() else {
-            let message = format!("extension {name:?} is not installed on the server's host; install its package there");
+            let message =
+                format!("extension {name:?} is not installed on the server's host; install its package there");
             if look.request.options.tables.is_empty() {
                 findings.obstacle("missing-extension", message);
             } else {
@@ -228,7 +231,8 @@ pub(super) async fn extensions(look: &Look<'_>, findings: &mut Findings) -> Resu
         };
         let version: Option<String> = get(row, 0)?;
         if let Some(version) = version.filter(|version| *version != extension.version) {
-            let message = format!("extension {name:?} will have version {version}, the original had {}", extension.version);
+            let message =
+                format!("extension {name:?} will have version {version}, the original had {}", extension.version);
             findings.notice("extension-version", message);
         }
         // What pg_dump leaves out because every database has it is not created anew.
@@ -261,11 +265,16 @@ pub(super) async fn space(look: &Look<'_>, findings: &mut Findings) -> Result<Sp
     };
     match free {
         Some(free) if free < needed => {
-            let message = format!("the new database takes about {needed} bytes and {free} are free where the server keeps its data");
+            let message = format!(
+                "the new database takes about {needed} bytes and {free} are free where the server keeps its data"
+            );
             findings.obstacle("space", message);
         }
         Some(_) => {}
-        None => findings.notice("space", format!("the new database takes about {needed} bytes; free space could not be read from here")),
+        None => findings.notice(
+            "space",
+            format!("the new database takes about {needed} bytes; free space could not be read from here"),
+        ),
     }
     Ok(Space { needed, free })
 }
@@ -284,7 +293,7 @@ async fn data_directory(look: &Look<'_>) -> Result<Option<String>, SourceError> 
 
 fn free_bytes(folder: &Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(folder).ok()?;
-    Some(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+    Some(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 /// Whether a query gives a row.

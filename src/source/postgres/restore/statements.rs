@@ -245,7 +245,10 @@ mod tests {
 
     #[test]
     fn a_backslash_is_nothing_special_in_standard_strings() {
-        assert_eq!(texts("SELECT 'a\\'; SELECT E'a\\';b'; SELECT type'c\\';"), ["SELECT 'a\\'", "SELECT E'a\\';b'", "SELECT type'c\\'"]);
+        assert_eq!(
+            texts("SELECT 'a\\'; SELECT E'a\\';b'; SELECT type'c\\';"),
+            ["SELECT 'a\\'", "SELECT E'a\\';b'", "SELECT type'c\\'"]
+        );
     }
 
     #[test]

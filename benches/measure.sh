@@ -147,7 +147,7 @@ ours() {
 
 theirs() {
     [ -s "$work/samples/$2.s" ] || return 0
-    row "\`$1\`" "$2" "$(mega "$(median "$2.stored")") MB" "" "$(calc "$(median "$2.cpu")" 1)"
+    row "\`${1//|/\\|}\`" "$2" "$(mega "$(median "$2.stored")") MB" "" "$(calc "$(median "$2.cpu")" 1)"
 }
 
 report() {

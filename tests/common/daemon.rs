@@ -122,12 +122,12 @@ impl World {
     /// The temporary files in repository and state, which must be none when no job runs.
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        let scratch = self.scratch.join("state/scratch");
+        let private =
+            [self.scratch.join("state/scratch"), self.repository().join("tmp"), self.repository().join("sessions")];
         for root in [self.repository(), self.scratch.join("state")] {
             walk(&root, &mut |path| {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let session = path.parent().is_some_and(|p| p.ends_with("sessions"));
-                if name.contains(".tmp") || session || path.starts_with(&scratch) {
+                let temporary = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tmp"));
+                if temporary || private.iter().any(|folder| path.starts_with(folder)) {
                     found.push(path.to_owned());
                 }
             });

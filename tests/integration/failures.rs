@@ -41,7 +41,7 @@ fn create_in_background(daemon: &Daemon) -> std::thread::JoinHandle<Finished> {
 
 fn running_job(daemon: &Daemon) -> String {
     let jobs = daemon.ctl(&["jobs", "--json=short"]).ok().json();
-    let job = jobs.as_array().expect("an array").iter().find(|job| job["state"] == "running").expect("a running job");
+    let job = jobs.as_array().expect("an array").iter().find(|job| job["end_time"].is_null()).expect("a running job");
     job["number"].to_string()
 }
 
@@ -64,12 +64,12 @@ fn the_password_is_wrong() {
     server.set_hba("local all all scram-sha-256");
     let world = World::new(&server);
     let password = world.path().join("password");
-    write_private(&password, "wrong-Söhne");
+    write_private(&password, "*:*:*:*:wrong-Söhne\n");
     let source = postgres_source(&server, "shop").replace("\"postgres\"", "\"reader\"");
     world.source("shop", &format!("{source}password_file = \"{}\"\n", password.display()));
     let daemon = world.start();
     create_fails(&world, &daemon, ErrorCode::AuthenticationFailed, &["reader"]);
-    write_private(&password, "right-Väter");
+    write_private(&password, "*:*:*:*:right-Väter\n");
     daemon.create("shop", &[]);
     for secret in ["wrong-Söhne", "right-Väter"] {
         assert!(!world.log().contains(secret), "a password in the log");

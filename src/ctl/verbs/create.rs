@@ -7,7 +7,7 @@ use super::{
         error::CtlError,
         follow::{self, Finished, OnInterrupt},
         human,
-        output::Output,
+        output::{Output, say},
     },
     conclude, took,
 };
@@ -35,18 +35,27 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &CreateA
     let title = format!("backup of {source}");
     let job = follow::run(&mut client, output, &title, OnInterrupt::Detach, start).await?;
     conclude(output, &job, || sentence(source, &job))?;
-    if output.is_quiet() && !output.is_json() { output.line(&job.view.backup) } else { Ok(()) }
+    if output.is_quiet() && !output.is_json() {
+        return output.line(&job.view.backup);
+    }
+    // The backup is good whether or not this last question is answered.
+    let backup = client.manager().get_backup(&job.view.backup, 0).await.unwrap_or_default();
+    if backup.get("incomplete").and_then(|value| u32::try_from(value.clone()).ok()).is_some_and(|number| number > 0) {
+        say(format_args!("Not everything could be included; `backupctl show {}` says what.", short(&job.view.backup)));
+    }
+    Ok(())
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
 }
 
 fn sentence(source: &str, job: &Finished) -> String {
-    let id: String = job.view.backup.chars().take(8).collect();
+    let id = short(&job.view.backup);
     let number = |name: &str| job.view.statistics.get(name).and_then(serde_json::Value::as_u64);
     let mut text = format!("Backup {id} of {source} taken in {}", took(job));
     if let (Some(raw), Some(stored), Some(new)) = (number("raw_bytes"), number("stored_bytes"), number("new_bytes")) {
         text += &format!(": {} of SQL, {} stored, {} new", human::size(raw), human::size(stored), human::size(new));
     }
-    match number("incomplete") {
-        None | Some(0) => text + ".",
-        Some(_) => format!("{text}.\nNot everything could be included; `backupctl show {id}` says what."),
-    }
+    text + "."
 }

@@ -11,15 +11,24 @@ use super::super::{
     output::Output,
     table::{Column, Table, visible},
 };
-use crate::bus::types::JobRow;
+use crate::{bus::types::JobRow, model::ErrorCode};
 
 /// How many of the newest jobs the table shows unless told otherwise.
 const SHOWN: usize = 20;
 
 pub(super) async fn run(client: &Client, output: &Output, arguments: &JobsArguments) -> Result<(), CtlError> {
     if let Some(number) = arguments.job {
-        let job = follow::describe(client.manager(), number).await?;
-        return if output.is_json() { output.json(&job.json) } else { output.text(&one(number, &job)) };
+        let mut job = follow::describe(client.manager(), number).await?;
+        if !output.is_json() {
+            return output.text(&one(number, &job));
+        }
+        if let Value::Object(fields) = &mut job.json {
+            fields.insert(
+                "state".to_owned(),
+                state(job.view.result.as_deref().unwrap_or_default(), &job.view.phase).into(),
+            );
+        }
+        return output.json(&job.json);
     }
     let rows = client.manager().list_jobs(0).await?;
     let wanted = arguments.lines.unwrap_or(if output.is_json() { rows.len() } else { SHOWN });
@@ -38,7 +47,9 @@ pub(super) async fn run(client: &Client, output: &Output, arguments: &JobsArgume
 pub(super) fn json(row: &JobRow) -> Value {
     let text = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
     let number = |number: u64| if number == 0 { Value::Null } else { number.into() };
-    let error = (!row.error_name.is_empty()).then(|| json!({ "name": row.error_name, "message": row.error_message }));
+    // The stable name, as `DescribeJob` and the journal have it.
+    let name = ErrorCode::from_dbus_name(&row.error_name).map_or(row.error_name.as_str(), |code| code.name());
+    let error = (!row.error_name.is_empty()).then(|| json!({ "name": name, "message": row.error_message }));
     json!({
         "number": row.id,
         "run_id": row.run_id,
@@ -48,6 +59,7 @@ pub(super) fn json(row: &JobRow) -> Value {
         "started_by_uid": row.started_by_uid,
         "start_time": row.start_time,
         "end_time": number(row.end_time),
+        "state": state(&row.result, &row.phase),
         "phase": row.phase,
         "result": text(&row.result),
         "error": error,
@@ -77,15 +89,24 @@ pub(super) fn table(rows: &[JobRow]) -> Table {
             row.backup.chars().take(8).collect(),
             human::time(row.start_time),
             human::duration(end.saturating_sub(row.start_time)),
-            state(row),
+            progress(row),
             row.error_message.clone(),
         ]);
     }
     table
 }
 
+/// `queued`, `running`, or how it ended.
+fn state<'w>(result: &'w str, phase: &str) -> &'w str {
+    match (result, phase) {
+        ("", "queued") => "queued",
+        ("", _) => "running",
+        (result, _) => result,
+    }
+}
+
 /// The result of a job that ended; the phase of one that runs, and how far it is.
-fn state(row: &JobRow) -> String {
+fn progress(row: &JobRow) -> String {
     if !row.result.is_empty() {
         return row.result.clone();
     }
@@ -155,10 +176,10 @@ mod tests {
 
     #[test]
     fn states() {
-        assert_eq!(state(&row("done", 3)), "done");
-        assert_eq!(state(&row("", 0)), "data");
-        assert_eq!(state(&row("", 50)), "data 25%");
-        assert_eq!(state(&row("", 500)), "data 100%");
+        assert_eq!(progress(&row("done", 3)), "done");
+        assert_eq!(progress(&row("", 0)), "data");
+        assert_eq!(progress(&row("", 50)), "data 25%");
+        assert_eq!(progress(&row("", 500)), "data 100%");
     }
 
     #[test]
@@ -167,7 +188,9 @@ mod tests {
         let text = table(std::slice::from_ref(&row)).render(Style::default());
         assert!(text.contains(" 2.5s failed full"), "{text}");
         let json = json(&row);
-        assert_eq!(json["error"], json!({"name": "org.backupd1.Error.NoSpace", "message": "full"}));
+        assert_eq!(json["error"], json!({"name": "NoSpace", "message": "full"}));
+        assert_eq!(json["state"], "failed");
+        assert_eq!([state("", "queued"), state("", "data"), state("done", "data")], ["queued", "running", "done"]);
         assert_eq!((&json["backup"], &json["end_time"]), (&Value::Null, &3_500_000_u64.into()));
     }
 }

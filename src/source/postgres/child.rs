@@ -305,6 +305,8 @@ impl StderrTail {
             ("permission denied", ErrorCode::DatabasePermission),
             ("query would be affected by row-level security policy", ErrorCode::DatabasePermission),
             ("canceling statement due to lock timeout", ErrorCode::LockTimeout),
+            // How pg_dump carries out --lock-wait-timeout; no other statement of it has a time-out.
+            ("canceling statement due to statement timeout", ErrorCode::LockTimeout),
             ("No space left on device", ErrorCode::NoSpace),
         ];
         self.lines

@@ -195,7 +195,7 @@ impl Scanner {
                 State::Meta { restrict } => {
                     at += memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
                     if bytes[at - 1] == b'\n' {
-                        self.to_text();
+                        self.resume_text();
                         if restrict {
                             cut(out, bytes, &mut written, at, Cut::Hard)?;
                         }
@@ -238,7 +238,7 @@ impl Scanner {
         Ok(Ok(Scanned { tables: self.tables, bytes: self.offset, rows }))
     }
 
-    fn to_text(&mut self) {
+    fn resume_text(&mut self) {
         self.state = State::Text;
         self.previous = [0; 2];
     }
@@ -254,12 +254,12 @@ impl Scanner {
                 self.comment.extend_from_slice(&text[..text.len().min(room)]);
                 if end.is_some() {
                     self.end_comment();
-                    self.to_text();
+                    self.resume_text();
                 }
                 return end.map_or(rest.len(), |end| end + 1);
             }
             State::BlockComment { depth, previous } => match (previous, byte) {
-                (b'*', b'/') if depth == 1 => self.to_text(),
+                (b'*', b'/') if depth == 1 => self.resume_text(),
                 (b'*', b'/') => self.state = State::BlockComment { depth: depth - 1, previous: 0 },
                 (b'/', b'*') => self.state = State::BlockComment { depth: depth.saturating_add(1), previous: 0 },
                 _ => self.state = State::BlockComment { depth, previous: byte },
@@ -279,7 +279,7 @@ impl Scanner {
             }
             State::LiteralEnd { escapes } => {
                 if byte != b'\'' {
-                    self.to_text();
+                    self.resume_text();
                     return 0;
                 }
                 self.collect(&rest[..1]);
@@ -298,7 +298,7 @@ impl Scanner {
         let used = end.map_or(rest.len(), |end| end + 1);
         self.collect(&rest[..used]);
         if end.is_some() {
-            self.to_text();
+            self.resume_text();
             self.state = after;
         }
         used
@@ -372,7 +372,7 @@ impl Scanner {
         // The tag has dollar signs only at its ends, so a mismatch can only start again with one.
         let matched = if byte == self.tag[matched] { matched + 1 } else { usize::from(byte == b'$') };
         if matched == self.tag.len() {
-            self.to_text();
+            self.resume_text();
         } else {
             self.state = State::Dollar { matched };
         }
@@ -410,7 +410,7 @@ impl Scanner {
 
     /// Judges a COPY statement that ended before `position`, where `byte` is.
     fn begin_rows(&mut self, byte: u8, position: u64) {
-        self.to_text();
+        self.resume_text();
         let Some((schema, name)) = (byte == b'\n').then(|| copy_target(&self.statement)).flatten() else {
             self.unknown_copy.get_or_insert(self.statement_start);
             return;
@@ -453,7 +453,7 @@ impl Scanner {
     }
 
     fn end_block(&mut self, end: u64) {
-        self.to_text();
+        self.resume_text();
         if let Some(block) = self.block.take() {
             let table = &mut self.tables[block.table];
             table.rows += block.rows;

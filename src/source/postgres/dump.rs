@@ -40,6 +40,11 @@ use crate::{
 
 /// How long all early checks together may take.
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the snapshot is taken anew for sessions that wait to change a table.
+const TRIES: u32 = 5;
+/// How long pg_dump waits for a lock. All tables are locked here already, so it can only wait behind a session that
+/// itself waits for this one to end: that session gives up, or all starts over after it.
+const PG_DUMP_LOCK_WAIT: Duration = Duration::from_secs(3);
 /// Bytes that are read from a pipe or a file at once.
 const BUFFER: usize = 1 << 20;
 
@@ -129,7 +134,12 @@ async fn check(request: &DumpRequest, cancel: &Cancel) -> Result<Preflight, Sour
 pub fn dump(request: &DumpRequest, sink: &mut dyn SetSink, context: &JobContext) -> Result<Dumped, SourceError> {
     context.progress.enter(Phase::Checking);
     let found = preflight(request, context)?;
-    context.progress.enter(Phase::Snapshot);
+    let environment = LibpqEnvironment::new(
+        &request.connection,
+        found.server.version_num,
+        Some(&found.server.encoding),
+        &context.scratch,
+    )?;
     let user = &request.connection.user;
     let judge = |relations: &[&Relation]| checks::readable(relations, user, found.server.major());
     let wanted = SnapshotRequest {
@@ -137,16 +147,22 @@ pub fn dump(request: &DumpRequest, sink: &mut dyn SetSink, context: &JobContext)
         selection: &request.selection,
         lock_timeout: request.lock_timeout,
     };
-    let snapshot = Snapshot::take(&wanted, &judge, &context.cancel, &context.runtime)?;
-    let guard = Guard::watch(&snapshot, context);
-    let environment = LibpqEnvironment::new(
-        &request.connection,
-        found.server.version_num,
-        Some(&found.server.encoding),
-        &context.scratch,
-    )?;
-    let run = Run { request, context, found: &found, snapshot: &snapshot, environment, cancel: guard.cancel.clone() };
-    run.all(sink).map_err(|error| guard.explain(error))
+    let mut tries = 1;
+    loop {
+        context.progress.enter(Phase::Snapshot);
+        let snapshot = Snapshot::take(&wanted, &judge, &context.cancel, &context.runtime)?;
+        let guard = Guard::watch(&snapshot, context);
+        let cancel = guard.cancel.clone();
+        let run = Run { request, context, found: &found, snapshot: &snapshot, environment: &environment, cancel };
+        match run.begin() {
+            Ok(begun) => return run.all(begun, sink).map_err(|error| guard.explain(error)),
+            Err(error) if error.code() == ErrorCode::LockTimeout && tries < TRIES => {
+                tries += 1;
+                tracing::info!("somebody waits to change a table, and pg_dump behind them: starting over after them");
+            }
+            Err(error) => return Err(guard.explain(error)),
+        }
+    }
 }
 
 /// Ends the dump when the job is to end, or when one of the two connections is lost.
@@ -193,21 +209,67 @@ impl Drop for Guard {
     }
 }
 
+/// The programs of a dump once they hold their own locks: from here on nobody's DDL can stand in the way.
+struct Begun {
+    /// `schema.dump`, spooled in the job's scratch folder.
+    archive: PathBuf,
+    /// The one that gives the rows; its first bytes have come.
+    data: Option<Data>,
+}
+
+struct Data {
+    child: ClientChild,
+    pipe: std::process::ChildStdout,
+    first: Vec<u8>,
+}
+
 /// One dump under way.
 struct Run<'a> {
     request: &'a DumpRequest,
     context: &'a JobContext,
     found: &'a Preflight,
     snapshot: &'a Snapshot,
-    environment: LibpqEnvironment,
+    environment: &'a LibpqEnvironment,
     cancel: Cancel,
 }
 
 impl Run<'_> {
-    fn all(&self, sink: &mut dyn SetSink) -> Result<Dumped, SourceError> {
+    /// Starts pg_dump for the rows and runs it for the schema. Nothing goes to the sink yet, so that all can start over.
+    fn begin(&self) -> Result<Begun, SourceError> {
+        self.context.progress.enter(Phase::Schema);
+        let mut child = match self.request.selection.schema_only {
+            true => None,
+            false => {
+                let command = self.pg_dump(&["--section=data"])?.piped_stdout();
+                Some(command.spawn(&self.cancel, &self.context.runtime)?)
+            }
+        };
+        let archive = self.context.scratch.join("schema.dump");
+        let mut file = OsString::from("--file=");
+        file.push(&archive);
+        self.pg_dump(&["--section=pre-data", "--section=post-data", "--format=custom", "--compress=0"])?
+            .arg(file)
+            .spawn(&self.cancel, &self.context.runtime)?
+            .wait()?;
+        pass("schema-dumped")?;
+        let pipe = child.as_mut().and_then(ClientChild::take_stdout);
+        let (Some(child), Some(mut pipe)) = (child, pipe) else { return Ok(Begun { archive, data: None }) };
+        // pg_dump writes its first bytes when it has all its locks.
+        let mut first = vec![0; 4096];
+        let length = read(&mut pipe, &mut first).map_err(|error| SourceError::io("read from pg_dump", &error))?;
+        first.truncate(length);
+        if length == 0 {
+            drop(pipe);
+            child.wait()?;
+            return Err(SourceError::new(ErrorCode::DumpIncomplete, "pg_dump succeeded and wrote nothing"));
+        }
+        pass("data-begun")?;
+        Ok(Begun { archive, data: Some(Data { child, pipe, first }) })
+    }
+
+    fn all(&self, begun: Begun, sink: &mut dyn SetSink) -> Result<Dumped, SourceError> {
         let runtime = &self.context.runtime;
         let (reader, selected) = (&self.snapshot.reader, &self.request.selection);
-        self.context.progress.enter(Phase::Schema);
         let facts = runtime.block_on(facts::read(reader, &self.cancel, selected, &self.found.programs.version))?;
         let relations = &self.snapshot.relations;
         let mut incomplete = runtime.block_on(checks::silent_gaps(reader, &self.cancel, selected, relations))?;
@@ -221,12 +283,19 @@ impl Run<'_> {
 
         incomplete.extend(self.globals(sink)?);
         let script = database_sql::script(&facts.database, self.found.server.major());
-        self.file(sink, "database.sql", FileRole::Database, &mut script.as_slice(), None)?;
-        let archive = self.schema(sink)?;
-        self.section(sink, &archive, "pre-data", FileRole::PreData)?;
-        let rows = if selected.schema_only { 0 } else { self.data(sink)?.rows };
+        self.file(sink, "database.sql", FileRole::Database, &mut script.as_slice())?;
+        let archive = &begun.archive;
+        let mut schema =
+            File::open(archive).map_err(|error| SourceError::io(format!("open {}", archive.display()), &error))?;
+        self.file(sink, "schema.dump", FileRole::SchemaArchive, &mut schema)?;
+        self.section(sink, archive, "pre-data", FileRole::PreData)?;
+        let mut rows = 0;
+        if let Some(data) = begun.data {
+            self.context.progress.enter(Phase::Data);
+            rows = self.program(sink, data, "data-001.sql", FileRole::Data, DUMP_TRAILER)?.rows;
+        }
         self.context.progress.enter(Phase::PostData);
-        self.section(sink, &archive, "post-data", FileRole::PostData)?;
+        self.section(sink, archive, "post-data", FileRole::PostData)?;
         runtime.block_on(self.snapshot.still_held(&self.cancel))?;
         for gap in &incomplete {
             tracing::warn!(what = gap.what, "{}", gap.message);
@@ -250,27 +319,11 @@ impl Run<'_> {
         if !passwords {
             command = command.arg("--no-role-passwords");
         }
-        self.program(sink, command, "globals.sql", FileRole::Globals, CLUSTER_TRAILER, None)?;
+        self.program(sink, self.start(command)?, "globals.sql", FileRole::Globals, CLUSTER_TRAILER)?;
         Ok((!passwords).then(|| Incomplete {
             what: "role-passwords".to_owned(),
             message: "the passwords of roles are not included: only a superuser can read them".to_owned(),
         }))
-    }
-
-    /// `schema.dump`, spooled in the job's scratch folder.
-    fn schema(&self, sink: &mut dyn SetSink) -> Result<PathBuf, SourceError> {
-        let path = self.context.scratch.join("schema.dump");
-        let mut file = OsString::from("--file=");
-        file.push(&path);
-        self.pg_dump(&["--section=pre-data", "--section=post-data", "--format=custom", "--compress=0"])?
-            .arg(file)
-            .spawn(&self.cancel, &self.context.runtime)?
-            .wait()?;
-        fail_point::hit("schema-dumped").map_err(|error| SourceError::io("go on after the schema", &error))?;
-        let mut archive =
-            File::open(&path).map_err(|error| SourceError::io(format!("open {}", path.display()), &error))?;
-        self.file(sink, "schema.dump", FileRole::SchemaArchive, &mut archive, None)?;
-        Ok(path)
     }
 
     /// A section of `schema.dump` as SQL.
@@ -286,15 +339,8 @@ impl Run<'_> {
             .arg("--file=-")
             .arg(format!("--section={section}"))
             .arg(archive);
-        self.program(sink, command, &format!("{section}.sql"), role, DUMP_TRAILER, None)?;
+        self.program(sink, self.start(command)?, &format!("{section}.sql"), role, DUMP_TRAILER)?;
         Ok(())
-    }
-
-    /// The rows of all tables, and the large objects.
-    fn data(&self, sink: &mut dyn SetSink) -> Result<Scanned, SourceError> {
-        self.context.progress.enter(Phase::Data);
-        let command = self.pg_dump(&["--section=data"])?;
-        self.program(sink, command, "data-001.sql", FileRole::Data, DUMP_TRAILER, Some("data-begun"))
     }
 
     fn pg_dump(&self, options: &[&str]) -> Result<ClientCommand, SourceError> {
@@ -308,35 +354,39 @@ impl Run<'_> {
             .args(selection::arguments(&self.request.selection, &chosen)?))
     }
 
-    /// Everything is locked already, so pg_dump waits only for what could not be.
     fn lock_wait(&self) -> String {
-        let milliseconds = self.request.lock_timeout.as_millis().clamp(1, i32::MAX as u128);
+        let milliseconds = self.request.lock_timeout.min(PG_DUMP_LOCK_WAIT).as_millis().max(1);
         format!("--lock-wait-timeout={milliseconds}")
     }
 
     fn client(&self, program: &Path) -> ClientCommand {
-        ClientCommand::new(program, &self.environment, ErrorCode::DumpFailed)
+        ClientCommand::new(program, self.environment, ErrorCode::DumpFailed)
+    }
+
+    /// Starts a program whose output becomes a file of the set.
+    fn start(&self, command: ClientCommand) -> Result<Data, SourceError> {
+        let mut child = command.piped_stdout().spawn(&self.cancel, &self.context.runtime)?;
+        match child.take_stdout() {
+            Some(pipe) => Ok(Data { child, pipe, first: Vec::new() }),
+            None => Err(SourceError::new(ErrorCode::Internal, "a program was started without a pipe")),
+        }
     }
 
     /// Writes what a program prints as one file of the set, and requires its success and its completion mark.
     fn program(
         &self,
         sink: &mut dyn SetSink,
-        command: ClientCommand,
+        data: Data,
         name: &str,
         role: FileRole,
         trailer: &'static [u8],
-        begun: Option<&'static str>,
     ) -> Result<Scanned, SourceError> {
-        let mut child: ClientChild = command.piped_stdout().spawn(&self.cancel, &self.context.runtime)?;
-        let Some(mut pipe) = child.take_stdout() else {
-            return Err(SourceError::new(ErrorCode::Internal, "a program was started without a pipe"));
-        };
         sink.begin_file(name, role).map_err(SourceError::from_sink)?;
         let mut scanner = Scanner::new(trailer);
-        self.copy(&mut pipe, name, begun, |bytes| scanner.push(bytes, sink.bytes()))?;
-        drop(pipe);
-        child.wait().map_err(|error| error.context(format!("writing {name}")))?;
+        let mut output = data.first.as_slice().chain(data.pipe);
+        self.copy(&mut output, name, |bytes| scanner.push(bytes, sink.bytes()))?;
+        drop(output);
+        data.child.wait().map_err(|error| error.context(format!("writing {name}")))?;
         let scanned = scanner.finish(sink.bytes()).map_err(SourceError::from_sink)?;
         let mut scanned = scanned.map_err(|why| {
             let message = format!("{name} is not complete although the program reported success: {why}");
@@ -353,10 +403,9 @@ impl Run<'_> {
         name: &str,
         role: FileRole,
         input: &mut dyn Read,
-        begun: Option<&'static str>,
     ) -> Result<(), SourceError> {
         sink.begin_file(name, role).map_err(SourceError::from_sink)?;
-        self.copy(input, name, begun, |bytes| sink.bytes().write(bytes))?;
+        self.copy(input, name, |bytes| sink.bytes().write(bytes))?;
         sink.end_file(Vec::new()).map_err(SourceError::from_sink)
     }
 
@@ -364,28 +413,34 @@ impl Run<'_> {
         &self,
         input: &mut dyn Read,
         name: &str,
-        begun: Option<&'static str>,
         mut write: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), SourceError> {
         let mut buffer = vec![0; BUFFER];
-        let mut begun = begun;
         loop {
-            let length = match input.read(&mut buffer) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(SourceError::io(format!("read what becomes {name}"), &error)),
-            };
+            let length = read(input, &mut buffer)
+                .map_err(|error| SourceError::io(format!("read what becomes {name}"), &error))?;
+            self.cancel.check()?;
             if length == 0 {
                 return Ok(());
-            }
-            self.cancel.check()?;
-            if let Some(place) = begun.take() {
-                fail_point::hit(place).map_err(|error| SourceError::io(format!("go on after {place:?}"), &error))?;
             }
             write(&buffer[..length]).map_err(SourceError::from_sink)?;
             self.context.progress.add_bytes(length as u64);
         }
     }
+}
+
+/// One read; 0 bytes at the end only.
+fn read(input: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match input.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn pass(place: &'static str) -> Result<(), SourceError> {
+    fail_point::hit(place).map_err(|error| SourceError::io(format!("go on after {place:?}"), &error))
 }
 
 /// The database as connection parameters: pg_dumpall takes its argument for such whenever it looks like it.

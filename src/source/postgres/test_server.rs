@@ -58,8 +58,7 @@ impl TestServer {
         server
     }
 
-    /// Starts the server's process, again after [`TestServer::kill`].
-    pub(crate) fn launch(&mut self) {
+    fn launch(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let child = self
             .command("postgres")
@@ -79,8 +78,10 @@ impl TestServer {
     }
 
     /// Ends the server at once, as a crash does.
-    pub(crate) fn kill(&mut self) {
-        self.stop(Signal::SIGQUIT);
+    pub(crate) fn crash(&self) {
+        if let Some(child) = &self.process {
+            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGQUIT);
+        }
     }
 
     fn stop(&mut self, signal: Signal) {

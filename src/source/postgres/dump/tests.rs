@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
+use nix::unistd::Pid;
+
 use super::*;
 use crate::{
     model::{Name, manifest::Table},
@@ -12,12 +14,14 @@ use crate::{
 mod failures;
 mod snapshot;
 
+type Hook = Box<dyn FnMut(&str)>;
+
 /// Keeps a set in memory; can fail, or do something when a file begins.
 #[derive(Default)]
 struct MemorySink {
     files: Vec<(String, FileRole, Vec<u8>, Vec<Table>)>,
     hard_cuts: BTreeMap<String, Vec<usize>>,
-    on_begin: Option<Box<dyn FnMut(&str)>>,
+    on_begin: Option<Hook>,
     fail_after: Option<usize>,
     written: usize,
 }
@@ -110,6 +114,32 @@ impl Fixture {
         dump(request, &mut sink, &self.context()).map(|dumped| (dumped, sink))
     }
 
+    /// Dumps, and does something each time a file begins.
+    fn dump_with(&self, request: &DumpRequest, hook: impl FnMut(&str) + 'static) -> Result<Dumped, SourceError> {
+        let mut sink = MemorySink { on_begin: Some(Box::new(hook)), ..MemorySink::default() };
+        dump(request, &mut sink, &self.context())
+    }
+
+    /// A database with rows for several pipes' worth.
+    fn big_database(&self) -> DumpRequest {
+        self.server.sql("postgres", "CREATE DATABASE big");
+        self.server
+            .sql("big", "CREATE TABLE t AS SELECT i, repeat(md5(i::text), 8) AS v FROM generate_series(1, 100000) i");
+        self.request("postgres", "big")
+    }
+
+    /// The client programs that run against this server.
+    fn clients(&self) -> Vec<Pid> {
+        clients_of(self.server.folder())
+    }
+
+    /// Nothing of a dump is left: no program, no session, no password file.
+    fn assert_clean(&self) {
+        assert_eq!(self.clients(), []);
+        let left = std::fs::read_dir(self.scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(left.into_iter().all(|name| name == "schema.dump"));
+    }
+
     /// The SQL that psql runs to restore a set into a database made from it.
     fn restore(&self, sink: &MemorySink, into: &str) {
         for name in ["pre-data.sql", "data-001.sql", "post-data.sql"] {
@@ -133,6 +163,18 @@ impl Fixture {
             .filter(|line| !line.starts_with('\\') || *line == "\\.")
             .fold(String::new(), |text, line| text + line + "\n")
     }
+}
+
+/// Processes whose environment names this folder as the server's.
+fn clients_of(folder: &Path) -> Vec<Pid> {
+    let sign = [b"PGHOST=".as_slice(), folder.as_os_str().as_encoded_bytes(), b"\0"].concat();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let ours = |number: &i32| {
+        let environment = std::fs::read(format!("/proc/{number}/environ")).unwrap_or_default();
+        memchr::memmem::find(&environment, &sign).is_some()
+    };
+    numbers.filter(ours).map(Pid::from_raw).collect()
 }
 
 const HOSTILE: &str = r#"

@@ -424,7 +424,6 @@ impl Run<'_> {
                 return Ok(());
             }
             write(&buffer[..length]).map_err(SourceError::from_sink)?;
-            self.context.progress.add_bytes(length as u64);
         }
     }
 }

@@ -14,6 +14,7 @@
 pub mod bus;
 pub mod config;
 pub mod ctl;
+pub mod daemon;
 pub mod fail_point;
 pub mod model;
 pub mod repository;

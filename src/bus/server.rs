@@ -100,7 +100,7 @@ impl Server {
             |error: zbus::Error| ServiceError::new(ErrorCode::Failed, format!("cannot offer {NAME} on {bus}: {error}"));
         let connection = self.serve(builder, Box::new(BusClient), CALLS_ON_BUS).await.map_err(failed)?;
         let flags = zbus::fdo::RequestNameFlags::DO_NOT_QUEUE;
-        connection.request_name_with_flags(NAME, flags.into()).await.map_err(failed)?;
+        connection.request_name_with_flags(NAME, flags).await.map_err(failed)?;
         Ok(connection)
     }
 

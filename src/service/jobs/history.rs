@@ -10,6 +10,7 @@ use std::{
     io::{self, Seek as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::{message_id, numbers::replace_file, state::now_micros};
@@ -24,11 +25,22 @@ use crate::{
 /// Lines that the file may have beyond the limit before it is rewritten.
 const SLACK: usize = 64;
 
+/// The file has a lock of its own, which is held while it is synced; what is remembered can be read meanwhile.
 #[derive(Debug)]
 pub(super) struct History {
     path: PathBuf,
+    log: Mutex<Log>,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+struct Log {
     file: File,
     lines: usize,
+}
+
+#[derive(Debug)]
+struct Memory {
     limit: usize,
     finished: BTreeMap<JobNumber, JobRecord>,
     unfinished: BTreeMap<JobNumber, JobRecord>,
@@ -43,52 +55,68 @@ impl History {
         }
         rewrite(&path, finished.values()).map_err(|error| io_error("write the history of jobs", &path, &error))?;
         let file = open_for_append(&path).map_err(|error| io_error("open the history of jobs", &path, &error))?;
-        let mut history = Self { path, file, lines: finished.len(), limit, finished, unfinished: BTreeMap::new() };
-        history.forget_oldest();
-        Ok(history)
+        let log = Mutex::new(Log { file, lines: finished.len() });
+        let mut memory = Memory { limit, finished, unfinished: BTreeMap::new() };
+        memory.forget_oldest();
+        Ok(Self { path, log, memory: Mutex::new(memory) })
     }
 
     /// The highest number that is remembered; 0 for none.
     pub(super) fn highest(&self) -> JobNumber {
-        self.finished.keys().chain(self.unfinished.keys()).max().copied().unwrap_or(0)
+        let memory = self.memory();
+        memory.finished.keys().chain(memory.unfinished.keys()).max().copied().unwrap_or(0)
     }
 
     /// The jobs that ended, the oldest first.
-    pub(super) fn finished(&self) -> impl Iterator<Item = &JobRecord> {
-        self.finished.values()
+    pub(super) fn finished(&self) -> Vec<JobRecord> {
+        self.memory().finished.values().cloned().collect()
     }
 
     /// A job that ended.
-    pub(super) fn get(&self, number: JobNumber) -> Option<&JobRecord> {
-        self.finished.get(&number)
+    pub(super) fn get(&self, number: JobNumber) -> Option<JobRecord> {
+        self.memory().finished.get(&number).cloned()
     }
 
-    pub(super) fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
-        self.forget_oldest();
+    pub(super) fn set_limit(&self, limit: usize) {
+        let mut memory = self.memory();
+        memory.limit = limit;
+        memory.forget_oldest();
     }
 
     /// Remembers a job as it is now. A record with a result is the job's last.
     ///
     /// A file that cannot be written costs the memory of the job across a restart, not the job: it is only logged.
-    pub(super) fn record(&mut self, record: &JobRecord) {
-        if let Err(error) = self.append(record) {
+    pub(super) fn record(&self, record: &JobRecord) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = log.append(record) {
             tracing::error!(file = %self.path.display(), %error, "cannot write the history of jobs");
         }
-        if record.result.is_some() {
-            self.unfinished.remove(&record.number);
-            self.finished.insert(record.number, record.clone());
-            self.forget_oldest();
-        } else {
-            self.unfinished.insert(record.number, record.clone());
-        }
-        if self.lines > 2 * self.limit + self.unfinished.len() + SLACK
-            && let Err(error) = self.compact()
-        {
+        let too_long = {
+            let mut memory = self.memory();
+            memory.insert(record.clone());
+            log.lines > 2 * memory.limit + memory.unfinished.len() + SLACK
+        };
+        if too_long && let Err(error) = self.compact(&mut log) {
             tracing::error!(file = %self.path.display(), %error, "cannot shorten the history of jobs");
         }
     }
 
+    fn compact(&self, log: &mut Log) -> io::Result<()> {
+        let records: Vec<JobRecord> = {
+            let memory = self.memory();
+            memory.finished.values().chain(memory.unfinished.values()).cloned().collect()
+        };
+        rewrite(&self.path, records.iter())?;
+        *log = Log { file: open_for_append(&self.path)?, lines: records.len() };
+        Ok(())
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
     fn append(&mut self, record: &JobRecord) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
@@ -101,12 +129,17 @@ impl History {
         }
         written
     }
+}
 
-    fn compact(&mut self) -> io::Result<()> {
-        rewrite(&self.path, self.finished.values().chain(self.unfinished.values()))?;
-        self.file = open_for_append(&self.path)?;
-        self.lines = self.finished.len() + self.unfinished.len();
-        Ok(())
+impl Memory {
+    fn insert(&mut self, record: JobRecord) {
+        if record.result.is_some() {
+            self.unfinished.remove(&record.number);
+            self.finished.insert(record.number, record);
+            self.forget_oldest();
+        } else {
+            self.unfinished.insert(record.number, record);
+        }
     }
 
     fn forget_oldest(&mut self) {
@@ -126,7 +159,7 @@ fn read(path: &Path) -> Result<BTreeMap<JobNumber, JobRecord>, ServiceError> {
     for (index, line) in bytes.split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
         match serde_json::from_slice::<JobRecord>(line) {
             Ok(record) => {
-                if !records.get(&record.number).is_some_and(|known| known.result.is_some()) {
+                if records.get(&record.number).is_none_or(|known| known.result.is_none()) {
                     records.insert(record.number, record);
                 }
             }
@@ -205,7 +238,7 @@ mod tests {
     fn a_torn_line_costs_only_itself_and_what_ran_was_interrupted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("jobs.jsonl");
-        let mut history = History::open(path.clone(), 10).unwrap();
+        let history = History::open(path.clone(), 10).unwrap();
         history.record(&record(1, None));
         history.record(&record(1, Some(JobResult::Done)));
         history.record(&record(2, None));
@@ -214,7 +247,7 @@ mod tests {
         let torn = serde_json::to_vec(&record(3, None)).unwrap();
         for cut in 0..torn.len() {
             std::fs::write(&path, [&whole[..], &torn[..cut]].concat()).unwrap();
-            let mut history = History::open(path.clone(), 10).unwrap();
+            let history = History::open(path.clone(), 10).unwrap();
             assert_eq!(history.get(1).unwrap().result, Some(JobResult::Done));
             let interrupted = history.get(2).unwrap();
             assert_eq!(interrupted.result, Some(JobResult::Interrupted));
@@ -230,14 +263,14 @@ mod tests {
     fn neither_memory_nor_file_grows_beyond_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("jobs.jsonl");
-        let mut history = History::open(path.clone(), 5).unwrap();
+        let history = History::open(path.clone(), 5).unwrap();
         history.record(&record(1, None));
         for number in 2..400 {
             history.record(&record(number, Some(JobResult::Done)));
             let lines = std::fs::read_to_string(&path).unwrap().lines().count();
             assert!(lines <= 2 * 5 + 1 + SLACK, "{lines} lines");
         }
-        assert_eq!(history.finished().map(|r| r.number).collect::<Vec<_>>(), [395, 396, 397, 398, 399]);
+        assert_eq!(history.finished().iter().map(|r| r.number).collect::<Vec<_>>(), [395, 396, 397, 398, 399]);
         drop(history);
         let history = History::open(path, 5).unwrap();
         assert_eq!(history.highest(), 399);

@@ -49,7 +49,7 @@ struct Inner {
     scratch: PathBuf,
     runtime: Handle,
     numbers: Numbers,
-    history: Mutex<History>,
+    history: History,
     table: Mutex<Table>,
     ended: Condvar,
     events: broadcast::Sender<JobEvent>,
@@ -106,7 +106,7 @@ impl Jobs {
                 scratch,
                 runtime,
                 numbers,
-                history: Mutex::new(history),
+                history,
                 table: Mutex::new(table),
                 ended: Condvar::new(),
                 events: broadcast::Sender::new(EVENTS),
@@ -131,7 +131,7 @@ impl Jobs {
             table.active.insert(number, entry);
             let _ = self.inner.events.send(JobEvent::Added(number));
         }
-        self.inner.history().record(&record);
+        self.inner.history.record(&record);
         self.inner.enqueue(number, work);
         Ok(number)
     }
@@ -155,7 +155,7 @@ impl Jobs {
     #[must_use]
     pub fn get(&self, number: JobNumber) -> Option<JobState> {
         let live = self.inner.table().active.get_mut(&number).map(Entry::state);
-        live.or_else(|| self.inner.history().get(number).cloned().map(JobState::past))
+        live.or_else(|| self.inner.history.get(number).map(JobState::past))
     }
 
     /// The jobs that run or wait, in order of their numbers.
@@ -169,7 +169,7 @@ impl Jobs {
     pub fn list(&self) -> Vec<JobState> {
         // Active ones first: a job that ends in between is then seen twice rather than not at all.
         let mut jobs: BTreeMap<_, _> = self.active().into_iter().map(|job| (job.record.number, job)).collect();
-        jobs.extend(self.inner.history().finished().map(|record| (record.number, JobState::past(record.clone()))));
+        jobs.extend(self.inner.history.finished().into_iter().map(|record| (record.number, JobState::past(record))));
         jobs.into_values().collect()
     }
 
@@ -187,7 +187,7 @@ impl Jobs {
 
     /// Other limits, for what is submitted from now on. More concurrency starts waiting jobs.
     pub fn set_limits(&self, limits: JobLimits) {
-        self.inner.history().set_limit(limits.history);
+        self.inner.history.set_limit(limits.history);
         self.inner.table().limits = limits;
         self.inner.start_waiting();
     }
@@ -210,17 +210,16 @@ impl Jobs {
             .ended
             .wait_timeout_while(table, grace, |table| !table.active.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        table.active.keys().copied().collect()
+        let left: Vec<_> = table.active.keys().copied().collect();
+        drop(table);
+        self.inner.numbers.settle();
+        left
     }
 }
 
 impl Inner {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enqueue(self: &Arc<Self>, number: JobNumber, work: Work) {
@@ -321,7 +320,7 @@ impl Inner {
             (entry.record.clone(), entry.span.clone(), entry.title())
         };
         span.in_scope(|| log_end(&title, &record));
-        self.history().record(&record);
+        self.history.record(&record);
         {
             let mut table = self.table();
             if table.active.remove(&number).is_some_and(|entry| entry.running) {

@@ -1,9 +1,5 @@
 //! The D-Bus interface on the daemon's own socket: contract, error names, order of signals, clients that come and go.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
-mod bus_support;
-
 use std::{
     collections::HashMap,
     io::Read as _,
@@ -11,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use crate::support::{Daemon, LONG, address};
 use backupd::{
     bus::{
         INTROSPECTION, MANAGER_PATH, job_path,
@@ -23,7 +20,6 @@ use backupd::{
         operations::{ListFilter, Operations as _},
     },
 };
-use bus_support::{Daemon, LONG, address};
 use futures_util::StreamExt as _;
 use zbus::{Connection, Message, MessageStream, Variant, message::Type};
 
@@ -394,7 +390,7 @@ async fn another_user_is_turned_away() {
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&program)
-        .args(["--exact", "probe", "--ignored", "--nocapture"])
+        .args(["--exact", "wire::probe", "--ignored", "--nocapture"])
         .env("BACKUPD_TEST_PROBE", address(&daemon.socket()));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

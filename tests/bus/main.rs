@@ -1,0 +1,8 @@
+//! The daemon without a real backup in it: the wire, a private message bus, the process and its signals.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod private_bus;
+mod process;
+mod support;
+mod wire;

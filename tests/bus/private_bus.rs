@@ -1,0 +1,169 @@
+//! The daemon on a message bus of its own, seen by systemd's `busctl`.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    process::{Child, Command, Output, Stdio},
+    sync::Arc,
+};
+
+use backupd::{
+    bus::{
+        NAME,
+        proxy::ManagerProxy,
+        server::{Bus, Server},
+        types::Options,
+    },
+    service::operations::Operations,
+};
+use zbus::connection::Builder;
+
+use crate::support::{LONG, Simulation};
+
+const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:path=@SOCKET@</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"#;
+
+/// A message bus that any user may join.
+struct PrivateBus {
+    daemon: Child,
+    address: String,
+    folder: tempfile::TempDir,
+}
+
+impl PrivateBus {
+    /// Starts one, where a `dbus-daemon` and `busctl` are installed.
+    fn start() -> Option<Self> {
+        let installed = |program| Command::new(program).arg("--version").output().is_ok();
+        if !installed("dbus-daemon") || !installed("busctl") {
+            eprintln!("skipped: dbus-daemon or busctl is not installed");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let socket = folder.path().join("bus");
+        let configuration = folder.path().join("bus.conf");
+        std::fs::write(&configuration, CONFIGURATION.replace("@SOCKET@", &socket.display().to_string())).unwrap();
+        let mut daemon = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", configuration.display()))
+            .args(["--nofork", "--print-address"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        Some(Self { daemon, address: address.trim().to_owned(), folder })
+    }
+
+    /// A call by `busctl`, as this user; `member` is of the Manager, or has its interface before it.
+    async fn call(&self, uid: Option<u32>, member: &str, arguments: &[&str]) -> Output {
+        let mut command = match uid {
+            None => Command::new("busctl"),
+            Some(uid) => {
+                let mut command = Command::new("setpriv");
+                command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups", "busctl"]);
+                command
+            }
+        };
+        let manager = format!("{NAME}.Manager");
+        let (interface, member) = member.split_once(' ').unwrap_or((&manager, member));
+        command.arg(format!("--address={}", self.address));
+        command.args(["call", NAME, "/org/backupd1", interface, member]).args(arguments);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+}
+
+impl Drop for PrivateBus {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn busctl_sees_names_answers_and_errors() {
+    let Some(bus) = PrivateBus::start() else { return };
+    let service = Simulation::new(&bus.folder.path().join("state"));
+    let server = Server::new(Arc::clone(&service) as Arc<dyn Operations>);
+    let connection = server.join_bus(&Bus::At(bus.address.clone())).await.unwrap();
+
+    let second = Server::new(Arc::clone(&service) as Arc<dyn Operations>);
+    assert!(second.join_bus(&Bus::At(bus.address.clone())).await.is_err(), "two daemons have one name");
+    second.stop().await;
+
+    let created = bus.call(None, "CreateBackup", &["sa{sv}t", "shop", "1", "schema-only", "b", "true", "0"]).await;
+    assert_eq!(text(&created), "to 1 \"/org/backupd1/job/_1\"\n");
+    let busy = bus.call(None, "CreateBackup", &["sa{sv}t", "shop", "0", "0"]).await;
+    assert!(!busy.status.success() && text(&busy).contains("job 1 (create shop)"), "{}", text(&busy));
+    let wrong = bus.call(None, "CreateBackup", &["s", "shop"]).await;
+    assert!(!wrong.status.success(), "{}", text(&wrong));
+    // A client that is gone does not take its job with it.
+    let jobs = bus.call(None, "ListJobs", &["t", "0"]).await;
+    assert!(text(&jobs).contains("\"data\"") && text(&jobs).contains("/org/backupd1/job/_1"), "{}", text(&jobs));
+
+    let client = Builder::address(bus.address.as_str()).build().await.unwrap();
+    let manager = ManagerProxy::new(&client).await.unwrap();
+    let mut removed = manager.receive_job_removed().await.unwrap();
+    service.release();
+    let signal = tokio::time::timeout(LONG, futures_util::StreamExt::next(&mut removed)).await.unwrap().unwrap();
+    assert_eq!(signal.args().unwrap().result, "done");
+    server.stop().await;
+    tokio::time::timeout(LONG, connection.closed()).await.unwrap();
+    assert!(manager.create_backup("shop", &Options::new(), 0).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_users_of_the_bus_learn_nothing_but_that_it_works() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let Some(bus) = PrivateBus::start() else { return };
+    let service = Simulation::new(&bus.folder.path().join("state"));
+    let server = Server::new(Arc::clone(&service) as Arc<dyn Operations>);
+    let _connection = server.join_bus(&Bus::At(bus.address.clone())).await.unwrap();
+    let nobody = Some(65534);
+    let refused: &[(&str, &[&str])] = &[
+        ("CreateBackup", &["sa{sv}t", "shop", "0", "0"]),
+        ("PlanRestore", &["sa{sv}t", "ab", "0", "0"]),
+        ("RestoreBackup", &["sa{sv}t", "ab", "0", "0"]),
+        ("VerifyBackup", &["sa{sv}t", "", "0", "0"]),
+        ("DeleteBackup", &["sa{sv}t", "ab", "0", "0"]),
+        ("ListBackups", &["a{sv}tst", "0", "0", "", "0"]),
+        ("GetBackup", &["st", "ab", "0"]),
+        ("DescribeBackup", &["st", "ab", "0"]),
+        ("ListSources", &["t", "0"]),
+        ("ListJobs", &["t", "0"]),
+        ("GetJob", &["t", "1"]),
+        ("DescribeJob", &["tt", "1", "0"]),
+        ("CancelJob", &["tt", "1", "0"]),
+        ("Reload", &["t", "0"]),
+        ("org.freedesktop.DBus.Properties Get", &["ss", "org.backupd1.Manager", "RepositoryPath"]),
+        ("org.freedesktop.DBus.Properties Get", &["ss", "org.backupd1.Manager", "ConfigProblems"]),
+        ("org.freedesktop.DBus.ObjectManager GetManagedObjects", &[]),
+    ];
+    for (member, arguments) in refused {
+        let answer = bus.call(nobody, member, arguments).await;
+        let text = text(&answer);
+        assert!(!answer.status.success() && text.contains("Access denied"), "{member}: {text}");
+    }
+    for property in ["Version", "RepositoryState"] {
+        let arguments = ["ss", "org.backupd1.Manager", property];
+        let answer = bus.call(nobody, "org.freedesktop.DBus.Properties Get", &arguments).await;
+        assert!(answer.status.success(), "{property}: {}", text(&answer));
+    }
+    assert!(service.jobs().list().is_empty());
+    server.stop().await;
+}

@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
     OwnedRepository, Repository, RepositoryError,
-    layout::{BackupFolder, DELETED, EXTENTS, MANIFEST, PACKS, pack_key, parse_pack_key},
+    layout::{
+        BackupFolder, DELETED, EXTENTS, MANIFEST, PACKS, bad_pack_key, pack_key, parse_bad_pack_key, parse_pack_key,
+    },
     listing::{BackupObjects, FolderState},
     records::{self, Record},
     session::Session,
@@ -62,12 +64,18 @@ struct Liveness {
     live: HashSet<PackId>,
     /// Packs whose loss is explained.
     explained: HashSet<PackId>,
+    /// Damaged packs that were set aside, and those of them that a backup still names.
+    bad: HashMap<PackId, bool>,
 }
 
 impl Liveness {
     fn keep(&mut self, packs: impl IntoIterator<Item = PackId>) {
-        let Self { packs: listed, live, .. } = self;
-        live.extend(packs.into_iter().filter(|id| listed.contains_key(id)));
+        for id in packs {
+            if self.packs.contains_key(&id) {
+                self.live.insert(id);
+            }
+            self.bad.entry(id).and_modify(|named| *named = true);
+        }
     }
 
     fn explain(&mut self, packs: impl IntoIterator<Item = PackId>) {
@@ -141,12 +149,13 @@ impl<'a> Collector<'a> {
     fn new(owned: &'a OwnedRepository, options: GcOptions) -> Result<Self, RepositoryError> {
         owned.check_present()?;
         let codec = owned.codec();
-        let packs = owned.storage().list(PACKS)?;
-        let packs = packs.into_iter().filter_map(|object| Some((parse_pack_key(&object.key, codec)?, object.size)));
+        let objects = owned.storage().list(PACKS)?;
+        let bad = objects.iter().filter_map(|object| Some((parse_bad_pack_key(&object.key, codec)?, false))).collect();
+        let packs = objects.into_iter().filter_map(|object| Some((parse_pack_key(&object.key, codec)?, object.size)));
         Ok(Self {
             owned,
             options,
-            liveness: Liveness { packs: packs.collect(), ..Liveness::default() },
+            liveness: Liveness { packs: packs.collect(), bad, ..Liveness::default() },
             read: HashSet::new(),
             committed: HashSet::new(),
             given_up: None,
@@ -186,6 +195,9 @@ impl<'a> Collector<'a> {
                 self.report.bytes += size;
                 fail_point::hit("pack-removed").map_err(RepositoryError::Stream)?;
             }
+        }
+        for (id, _) in self.liveness.bad.iter().filter(|(_, named)| !**named && self.given_up.is_none()) {
+            self.owned.storage().delete(&bad_pack_key(*id, self.owned.codec()))?;
         }
         for backup in &ending.folders {
             self.remove_rest(backup)?;

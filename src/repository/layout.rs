@@ -95,6 +95,11 @@ pub(crate) fn parse_pack_key(key: &str, codec: CodecName) -> Option<PackId> {
     (pack_key(id, codec) == key).then_some(id)
 }
 
+/// The pack that was set aside under a key.
+pub(crate) fn parse_bad_pack_key(key: &str, codec: CodecName) -> Option<PackId> {
+    parse_pack_key(key.strip_suffix(".bad")?, codec)
+}
+
 /// The key of a part of a session; part 0 has its head.
 pub(crate) fn session_key(run: RunId, part: usize) -> String {
     if part == 0 { format!("{SESSIONS}{run}.jsonl") } else { format!("{SESSIONS}{run}.{part:06}.jsonl") }

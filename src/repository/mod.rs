@@ -46,6 +46,7 @@ pub use open::{OwnedRepository, Repository};
 pub use reader::BackupReader;
 pub use records::Record;
 pub use storage::{LocalStorage, Storage};
+pub use verify::VerifyReport;
 pub use writer::{BackupWriter, BeginBackup, Committed, ManifestFacts};
 
 /// Every named place of writing and deleting where a test can stop, fail or kill the process.

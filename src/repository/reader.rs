@@ -115,10 +115,6 @@ impl BackupReader {
         })
     }
 
-    pub(crate) fn table(&self) -> &ChunkTable {
-        &self.table
-    }
-
     fn file(&self, name: &str) -> Result<&File, RepositoryError> {
         let missing = || RepositoryError::Misuse(format!("backup {} has no file {name}", self.folder.id));
         self.manifest.file(name).ok_or_else(missing)

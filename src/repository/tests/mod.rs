@@ -2,13 +2,14 @@
 
 mod deleting;
 mod faults;
+mod flips;
 mod round_trip;
 
 use std::{collections::BTreeMap, io::Read as _, path::Path, sync::Arc};
 
 use super::{
     BackupFolder, BeginBackup, Catalog, Committed, GcOptions, LocalStorage, ManifestFacts, OwnedRepository, Repository,
-    RepositoryError, Storage, layout::now_micros,
+    RepositoryError, Storage, VerifyReport, layout::now_micros, verify::Level,
 };
 use crate::{
     model::{
@@ -16,7 +17,7 @@ use crate::{
         manifest::{ChunkerParameters, CodecName, FileRole, Kind},
     },
     source::{SetReader as _, SetSink as _},
-    stream::Cancel,
+    stream::{Cancel, Progress},
 };
 
 /// The files of a set, by name.
@@ -150,4 +151,8 @@ pub(super) fn files(seed: u64, count: usize) -> Files {
 
 pub(super) fn now() -> GcOptions {
     GcOptions { now: now_micros(), ..GcOptions::default() }
+}
+
+pub(super) fn verify(repository: &Repository, level: Level) -> VerifyReport {
+    repository.verify(None, level, 2, &Cancel::new(), &Progress::default()).unwrap()
 }

@@ -5,9 +5,9 @@
 //! SHA-256 were verified. Memory does not grow with the file.
 
 use std::{
+    collections::VecDeque,
     io::{self, Read},
     sync::Arc,
-    vec,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -152,7 +152,7 @@ impl SetReader for BackupReader {
         Ok(Box::new(RangeReader {
             table: self.table.clone(),
             file: file.clone(),
-            ranges: ranges.to_vec().into_iter(),
+            ranges: ranges.iter().copied().collect(),
             remaining: Range { offset: 0, length: 0 },
             entries: self.table.of_file(file),
             start: 0,
@@ -246,7 +246,7 @@ impl Iterator for Members {
 struct RangeReader {
     table: ChunkTable,
     file: File,
-    ranges: vec::IntoIter<Range>,
+    ranges: VecDeque<Range>,
     /// What is still to be given of the present range.
     remaining: Range,
     entries: Entries,
@@ -285,7 +285,7 @@ impl RangeReader {
 impl Read for RangeReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while self.remaining.length == 0 {
-            match self.ranges.next() {
+            match self.ranges.pop_front() {
                 Some(range) => self.remaining = range,
                 None => return Ok(0),
             }

@@ -42,7 +42,7 @@ impl ChunkTable {
             return Err(damaged("the SHA-256 of its chunks.idx is not the one in its manifest"));
         }
         let segments: Arc<[Entry]> = table::entries(&bytes).ok_or_else(|| damaged("its chunks.idx is cut"))?.collect();
-        let entries: u64 = segments.iter().map(|segment| entry_count(segment)).sum();
+        let entries: u64 = segments.iter().map(entry_count).sum();
         let reference = &manifest.chunk_table;
         let in_files: u64 = manifest.files.iter().map(|file| file.chunk_count).sum();
         if segments.len() as u64 != reference.segments || entries != reference.entries || entries != in_files {
@@ -120,7 +120,7 @@ impl ChunkTable {
     /// The entries of one segment, verified.
     pub(crate) fn read_segment(&self, segment: &Entry, decoder: &mut Decoder) -> Result<Vec<u8>, RepositoryError> {
         let length = segment.raw_length as usize;
-        if length == 0 || length > table::SEGMENT_MAXIMUM * Entry::LENGTH || length % Entry::LENGTH != 0 {
+        if length == 0 || length > table::SEGMENT_MAXIMUM * Entry::LENGTH || !length.is_multiple_of(Entry::LENGTH) {
             return Err(self.damaged("a segment of its chunk table has an impossible length".to_owned()));
         }
         let mut bytes = Vec::new();

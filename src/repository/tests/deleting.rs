@@ -23,7 +23,7 @@ fn deleting_frees_what_only_that_backup_needed() {
     assert_eq!((report.backups, report.packs), (1, 1));
     assert_eq!(packs(&world), 1);
     assert_eq!(read(&owned, &second.folder).unwrap(), second_files);
-    assert_eq!(listed(&owned), [second.folder.clone()]);
+    assert_eq!(listed(&owned), std::slice::from_ref(&second.folder));
     assert!(!world.path().join(first.folder.path()).exists(), "a lower sequence needs no tombstone");
     let error = owned.delete_backup(&first.folder, now(), &Cancel::new()).unwrap_err();
     assert_eq!(error.code().name(), "NoSuchBackup");

@@ -75,7 +75,7 @@ fn ranges_and_members_are_verified_plaintext() {
     assert!(reader.open_ranges("data-000.sql", &[beyond]).is_err());
     assert!(reader.open("none").is_err());
 
-    let stored: Vec<u8> = reader.members("data-000.sql").unwrap().map(Result::unwrap).flatten().collect();
+    let stored: Vec<u8> = reader.members("data-000.sql").unwrap().flat_map(Result::unwrap).collect();
     let mut plain = Vec::new();
     flate2::read::MultiGzDecoder::new(&stored[..]).read_to_end(&mut plain).unwrap();
     assert_eq!(&plain, data);

@@ -21,7 +21,12 @@ struct Wanted<'a> {
     source: Option<SourceKey>,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    fn by(filter: &'a ListFilter) -> Result<Self, ServiceError> {
+        let source = if filter.source.is_empty() { None } else { Some(parse_source(&filter.source)?) };
+        Ok(Self { filter, source })
+    }
+
     fn includes(&self, backup: &BackupSummary) -> bool {
         let filter = self.filter;
         let of_source = self.source.as_ref().is_none_or(|key| {
@@ -44,13 +49,21 @@ pub fn sort(backups: &mut [BackupSummary]) {
     backups.sort_by(|a, b| place(a).cmp(&place(b)));
 }
 
+/// The backups that a filter wants.
+///
+/// # Errors
+/// `NoSuchSource` for a filter that names none that could be.
+pub fn matching(backups: &[BackupSummary], filter: &ListFilter) -> Result<Vec<BackupSummary>, ServiceError> {
+    let wanted = Wanted::by(filter)?;
+    Ok(backups.iter().filter(|backup| wanted.includes(backup)).cloned().collect())
+}
+
 /// One page of `backups`, which are in the order of [`sort`].
 ///
 /// # Errors
 /// `NoSuchSource` for a filter that names none that could be; `InvalidArgs` for a cursor that no page gave.
 pub fn page(backups: &[BackupSummary], filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
-    let source = if filter.source.is_empty() { None } else { Some(parse_source(&filter.source)?) };
-    let wanted = Wanted { filter, source };
+    let wanted = Wanted::by(filter)?;
     let start = match cursor {
         "" => 0,
         text => {

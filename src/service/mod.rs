@@ -2,10 +2,21 @@
 //!
 //! [`operations::Operations`] is what the bus (and a test) sees of this layer.
 
+pub mod clock;
+mod create;
+mod delete;
+mod early;
+pub mod engine;
 pub mod error;
+pub mod export;
 pub mod jobs;
 pub mod listing;
+mod opening;
 pub mod operations;
+pub mod reading;
+pub mod restore;
+mod restore_journal;
 pub mod selector;
+pub mod verify;
 
 pub use error::ServiceError;

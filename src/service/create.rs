@@ -1,0 +1,188 @@
+//! `create`: checks, then one job that dumps a source into a new backup.
+
+use std::sync::Arc;
+
+use super::{
+    clock::now_micros,
+    engine::Engine,
+    error::ServiceError,
+    jobs::{JobHandle, JobOutcome, JobRequest},
+    operations::{Caller, CreateOptions},
+};
+use crate::{
+    config::{Config, PostgresConfig, SourceConfig, SourceKind},
+    model::{
+        ErrorCode, SourceKey, SourceName,
+        job::{JobNumber, JobType, Phase},
+        manifest::{ChunkerParameters, Kind, Selection},
+    },
+    repository::{BeginBackup, ManifestFacts},
+    source::postgres::dump::{DumpRequest, Preflight, dump, preflight},
+};
+
+/// Two backups of one source never run at once.
+pub(super) fn exclusive_key(source: &SourceName) -> String {
+    format!("create {source}")
+}
+
+/// Makes the early checks and submits the job.
+pub(super) fn submit(
+    engine: &Arc<Engine>,
+    caller: Caller,
+    source: &str,
+    options: CreateOptions,
+) -> Result<JobNumber, ServiceError> {
+    let (name, source) = engine.enabled_source(source)?;
+    engine.repository()?;
+    let key = exclusive_key(&name);
+    if let Some(number) = engine.jobs().holder(&key) {
+        return Err(ServiceError::new(
+            ErrorCode::SourceBusy,
+            format!("source {name} is being backed up by job {number}; wait for it or cancel it"),
+        ));
+    }
+    let SourceKind::Postgres(postgres) = &source.kind;
+    let request = dump_request(postgres, &options.selection)?;
+    preflight(&request, engine.early_checks()?.context())?;
+
+    let job = JobRequest {
+        job_type: JobType::Create,
+        source: name.to_string(),
+        exclusive: Some(key),
+        backup: String::new(),
+        uid: caller.uid,
+        timeout: source.timeout,
+    };
+    let engine_of_job = engine.clone();
+    let config = engine.config();
+    engine.jobs().submit(
+        job,
+        Box::new(move |handle| {
+            let backup =
+                Creation { engine: &engine_of_job, config: &config, name: &name, source: &source, options: &options };
+            backup.run(&request, handle)
+        }),
+    )
+}
+
+/// The source's selection, narrowed by the options of one backup.
+fn dump_request(config: &PostgresConfig, narrower: &Selection) -> Result<DumpRequest, ServiceError> {
+    let own = &config.selection;
+    let narrow_both = |a: &[String], b: &[String], what: &str| {
+        if a.is_empty() || b.is_empty() {
+            Ok([a, b].concat())
+        } else {
+            Err(ServiceError::new(
+                ErrorCode::InvalidArgs,
+                format!("the source already includes only some {what}; a backup cannot choose among them again"),
+            ))
+        }
+    };
+    let selection = Selection {
+        schema_only: own.schema_only || narrower.schema_only,
+        include_tables: narrow_both(&own.include_tables, &narrower.include_tables, "tables")?,
+        exclude_tables: [&own.exclude_tables[..], &narrower.exclude_tables].concat(),
+        include_schemas: narrow_both(&own.include_schemas, &narrower.include_schemas, "schemas")?,
+        exclude_schemas: [&own.exclude_schemas[..], &narrower.exclude_schemas].concat(),
+    };
+    Ok(DumpRequest {
+        connection: config.connection.clone(),
+        selection,
+        lock_timeout: config.lock_timeout,
+        client_bin_dir: config.client_bin_dir.clone(),
+    })
+}
+
+/// One backup in the making.
+struct Creation<'a> {
+    engine: &'a Arc<Engine>,
+    config: &'a Config,
+    name: &'a SourceName,
+    source: &'a SourceConfig,
+    options: &'a CreateOptions,
+}
+
+impl Creation<'_> {
+    fn run(&self, request: &DumpRequest, job: &JobHandle) -> Result<JobOutcome, ServiceError> {
+        let context = &job.context;
+        context.progress.enter(Phase::Checking);
+        let opened = self.engine.repository()?;
+        let started_at = now_micros();
+        // A job that waited finds another world than the one that was checked when it was asked for.
+        let preflight = preflight(request, context)?;
+        let key = SourceKey::single(self.name.clone());
+        self.check_space(&key, &preflight)?;
+
+        let mut writer = opened.owned().begin_backup(BeginBackup {
+            source: key,
+            run_id: job.run_id,
+            started_at,
+            level: self.config.repository.codec.level,
+            chunker: ChunkerParameters::for_database_size(preflight.database_bytes),
+            threads: compression_threads(self.config),
+            max_size: self.source.max_size,
+            scratch: context.scratch.clone(),
+            cancel: context.cancel.clone(),
+            progress: context.progress.clone(),
+            verify_members: true,
+        })?;
+        let dumped = dump(request, &mut writer, context)?;
+        context.progress.enter(Phase::Committing);
+        context.cancel.check()?;
+        let committed = writer.commit(ManifestFacts {
+            kind: Kind::Logical,
+            snapshot_at: dumped.snapshot_at,
+            description: self.options.description.clone(),
+            tags: self.options.tags.clone(),
+            incomplete: dumped.incomplete,
+            database_bytes: dumped.database_bytes,
+            postgresql: Some(dumped.facts),
+        })?;
+        for missing in &committed.manifest.incomplete {
+            tracing::warn!(BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.name, missing.what, missing.message);
+        }
+        opened.refresh()?;
+        Ok(JobOutcome { backup: Some(committed.id), statistics: statistics(&committed.manifest.statistics) })
+    }
+
+    /// Refuses to begin what will not fit: the reserve of the repository's file system, and what this backup is likely
+    /// to add. The last backup tells how much; for a first one an eighth of the database is taken, which compressed
+    /// dumps without their indexes seldom stay below.
+    fn check_space(&self, key: &SourceKey, preflight: &Preflight) -> Result<(), ServiceError> {
+        let opened = self.engine.repository()?;
+        let Some(free) = opened.free_bytes()? else { return Ok(()) };
+        let backups = opened.backups();
+        let likely = match backups.iter().find(|backup| backup.source == *key) {
+            Some(last) => last.new_bytes,
+            None => preflight.database_bytes / 8,
+        };
+        let reserve = self.config.repository.reserve;
+        if free < reserve.saturating_add(likely) {
+            return Err(ServiceError::new(
+                ErrorCode::NoSpace,
+                format!(
+                    "cannot back up {}: the repository's file system has {free} bytes free, of which {reserve} are \
+                     reserved, and the backup will likely add {likely}; free some space or lower [repository] reserve",
+                    self.name
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Threads that compress. One more than there are processors would only take time from the server on the same host.
+fn compression_threads(config: &Config) -> usize {
+    match config.limits.compression_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads as usize,
+    }
+}
+
+/// The statistics of a manifest, as a job shows them.
+fn statistics(statistics: &crate::model::manifest::Statistics) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(statistics) {
+        Ok(serde_json::Value::Object(map)) => map,
+        _ => serde_json::Map::new(),
+    }
+}

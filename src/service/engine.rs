@@ -1,0 +1,274 @@
+//! The engine: configuration, repository and jobs of one daemon, and the verbs over them.
+//!
+//! Invariants: an engine is the only writer of its repository (the lease is in [`Opening`]); every verb takes one
+//! snapshot of the configuration and uses that to its end, so a reload never changes a running job.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+
+use super::{
+    create, delete,
+    early::EarlyChecks,
+    error::ServiceError,
+    jobs::{JobLimits, Jobs},
+    listing,
+    opening::{Opened, Opening, RepositoryStatus},
+    operations::{
+        Caller, CreateOptions, ListFilter, Operations, Page, RestoreOptions, SourceSummary, Status, VerifyRequest,
+    },
+    reading, restore,
+    selector::Selector,
+    verify,
+};
+use crate::{
+    config::{self, Config, SourceConfig, SourceKind},
+    model::{ErrorCode, SourceName, job::JobNumber, summary::BackupSummary},
+};
+
+/// How long a verb waits for the repository's first opening.
+const OPENING_PATIENCE: Duration = Duration::from_secs(8);
+
+/// The folders of a daemon.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// Configuration, read only.
+    pub config: PathBuf,
+    /// Job history, restore journals, scratch: not deletable.
+    pub state: PathBuf,
+    /// What can be made again from the repository.
+    pub cache: PathBuf,
+}
+
+/// Configuration, repository and jobs of one daemon.
+#[derive(Debug)]
+pub struct Engine {
+    folders: Folders,
+    config: RwLock<Arc<Config>>,
+    opening: Opening,
+    jobs: Jobs,
+    runtime: Handle,
+}
+
+impl Engine {
+    /// Reads the configuration, restores the table of jobs and begins to open the repository in the background.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` for the main file; `Io` for the state folder. A repository that cannot be opened is no error:
+    /// it is tried again, and [`Operations::status`] says so.
+    pub fn start(folders: Folders, runtime: Handle) -> Result<Arc<Self>, ServiceError> {
+        let config = Arc::new(config::load(&folders.config)?);
+        let jobs = Jobs::open(&folders.state, job_limits(&config), runtime.clone())?;
+        let opening = Opening::begin(&config.repository, &folders.cache, &runtime);
+        let engine = Arc::new(Self { folders, config: RwLock::new(config), opening, jobs, runtime });
+        restore::sweep_after_crash(&engine);
+        Ok(engine)
+    }
+
+    /// The configuration as it is now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The runtime on which SQL and child processes run.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The table of jobs.
+    #[must_use]
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// The folders of this daemon.
+    #[must_use]
+    pub fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    /// The opened repository. While the first attempt to open it runs, this waits for it a while: whoever calls right
+    /// after the start shall not be turned away.
+    ///
+    /// # Errors
+    /// `RepositoryUnavailable`, `RepositoryLocked`: why it is not open.
+    pub fn repository(&self) -> Result<Arc<Opened>, ServiceError> {
+        // Whether it settled in time or not, `get` knows what there is.
+        let _ = self.runtime.block_on(async { tokio::time::timeout(OPENING_PATIENCE, self.opening.settled()).await });
+        self.opening.get()
+    }
+
+    /// Waits until another owner of the repository is found, which ends the daemon. Never returns otherwise.
+    pub async fn locked_by_another(&self) -> ServiceError {
+        self.opening.locked_by_another().await
+    }
+
+    /// The configuration of an enabled source.
+    pub(super) fn enabled_source(&self, name: &str) -> Result<(SourceName, SourceConfig), ServiceError> {
+        let config = self.config();
+        if let Some(problems) = config.broken.get(name) {
+            let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return Err(ServiceError::new(
+                ErrorCode::SourceDisabled,
+                format!("source {name} is disabled by errors in its file: {}", list.join("; ")),
+            ));
+        }
+        let found = name.parse::<SourceName>().ok().and_then(|name| config.sources.get_key_value(&name));
+        let (name, source) =
+            found.ok_or_else(|| ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {name:?}")))?;
+        if !source.enabled {
+            return Err(ServiceError::new(
+                ErrorCode::SourceDisabled,
+                format!("source {name} is disabled by `enabled = false` in its file"),
+            ));
+        }
+        Ok((name.clone(), source.clone()))
+    }
+
+    /// The backup that a selector means.
+    pub(super) fn find(&self, selector: &str) -> Result<(Arc<Opened>, BackupSummary), ServiceError> {
+        let opened = self.repository()?;
+        let backups = opened.backups();
+        let found = Selector::parse(selector)?.find(backups.iter())?.clone();
+        Ok((opened, found))
+    }
+
+    /// The surroundings of early checks.
+    pub(super) fn early_checks(&self) -> Result<EarlyChecks, ServiceError> {
+        EarlyChecks::begin(&self.folders.state, &self.runtime)
+    }
+
+    fn source_summary(
+        &self,
+        name: &SourceName,
+        source: &SourceConfig,
+        newest: Option<&BackupSummary>,
+    ) -> SourceSummary {
+        let (source_type, location) = match &source.kind {
+            SourceKind::Postgres(postgres) => {
+                let connection = &postgres.connection;
+                ("postgresql", format!("{}:{} {}", connection.host, connection.port, connection.database))
+            }
+        };
+        SourceSummary {
+            name: name.to_string(),
+            source_type: source_type.to_owned(),
+            state: if source.enabled { "enabled" } else { "disabled" }.to_owned(),
+            location,
+            description: source.description.clone(),
+            problem: String::new(),
+            last_backup: newest.map(|backup| backup.id.to_string()).unwrap_or_default(),
+            last_backup_at: newest.map_or(0, |backup| backup.snapshot_at),
+            running_job: self.jobs.holder(&create::exclusive_key(name)).unwrap_or_default(),
+        }
+    }
+}
+
+fn job_limits(config: &Config) -> JobLimits {
+    JobLimits::from(&config.limits)
+}
+
+impl Operations for Arc<Engine> {
+    fn create(&self, caller: Caller, source: &str, options: CreateOptions) -> Result<JobNumber, ServiceError> {
+        create::submit(self, caller, source, options)
+    }
+
+    fn plan_restore(
+        &self,
+        _caller: Caller,
+        backup: &str,
+        options: &RestoreOptions,
+    ) -> Result<serde_json::Value, ServiceError> {
+        restore::plan(self, backup, options)
+    }
+
+    fn restore(&self, caller: Caller, backup: &str, options: RestoreOptions) -> Result<JobNumber, ServiceError> {
+        restore::submit(self, caller, backup, options)
+    }
+
+    fn verify(&self, caller: Caller, request: VerifyRequest) -> Result<JobNumber, ServiceError> {
+        verify::submit(self, caller, request)
+    }
+
+    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+        delete::submit(self, caller, backup)
+    }
+
+    fn export(&self, caller: Caller, backup: &str, output: File) -> Result<JobNumber, ServiceError> {
+        reading::submit_export(self, caller, backup, output)
+    }
+
+    fn list(&self, filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
+        listing::page(&self.repository()?.backups(), filter, limit, cursor)
+    }
+
+    fn get(&self, backup: &str) -> Result<BackupSummary, ServiceError> {
+        self.find(backup).map(|(_, summary)| summary)
+    }
+
+    fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError> {
+        let (opened, summary) = self.find(backup)?;
+        reading::describe(opened.reading(), &summary)
+    }
+
+    fn sources(&self) -> Vec<SourceSummary> {
+        let config = self.config();
+        let backups = self.opening.get().map(|opened| opened.backups()).unwrap_or_default();
+        // The order of listings: within a source, the newest first.
+        let newest = |name: &SourceName| backups.iter().find(|backup| backup.source.source == *name);
+        let mut summaries: Vec<SourceSummary> =
+            config.sources.iter().map(|(name, source)| self.source_summary(name, source, newest(name))).collect();
+        for (name, problems) in &config.broken {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let newest = name.parse().ok().and_then(|name| newest(&name));
+            summaries.push(SourceSummary {
+                name: name.clone(),
+                source_type: String::new(),
+                state: "broken".to_owned(),
+                location: String::new(),
+                description: String::new(),
+                problem: problems.join("; "),
+                last_backup: newest.map(|backup| backup.id.to_string()).unwrap_or_default(),
+                last_backup_at: newest.map_or(0, |backup| backup.snapshot_at),
+                running_job: 0,
+            });
+        }
+        summaries.sort_by(|a, b| a.name.cmp(&b.name));
+        summaries
+    }
+
+    fn status(&self) -> Status {
+        let config = self.config();
+        let RepositoryStatus { state, problem, backups, free_bytes } = self.opening.status();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            repository: config.repository.path.clone(),
+            repository_state: state.to_owned(),
+            repository_problem: problem,
+            backups,
+            free_bytes,
+            config_problems: config.broken.values().flatten().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn reload(&self) -> Result<(), ServiceError> {
+        let fresh = config::load(&self.folders.config)?;
+        self.jobs.set_limits(job_limits(&fresh));
+        if fresh.repository.path != self.config().repository.path {
+            tracing::warn!("[repository] path has changed; the new one is used after a restart");
+        }
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        Ok(())
+    }
+
+    fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+}

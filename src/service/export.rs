@@ -1,0 +1,129 @@
+//! Writing a backup out as one plain `.sql.gz`: what `gunzip | psql` reads on any machine.
+//!
+//! Invariant: a script that could not be read to its end is never one that a database accepts. It ends with
+//! [`POISON`] and without gzip's trailer, so that `gunzip` fails and `psql -v ON_ERROR_STOP=1` does too, where a stream
+//! that merely ended inside COPY would be committed.
+
+use std::io::{self, Read, Write};
+
+use flate2::{Compression, write::GzEncoder};
+
+use super::error::ServiceError;
+use crate::{
+    model::{
+        ErrorCode,
+        job::Phase,
+        manifest::{FileRole, Manifest},
+    },
+    source::{JobContext, SetReader},
+};
+
+/// What makes psql fail wherever the script breaks off: within COPY, a quoted literal, a quoted name, or a statement.
+pub const POISON: &str =
+    "\n\\.\n;\nBACKUPD_INCOMPLETE_SCRIPT;\n'; BACKUPD_INCOMPLETE_SCRIPT;\n\"; BACKUPD_INCOMPLETE_SCRIPT;\n";
+
+/// zlib's level: the scripts are for moving data once, so time counts more than the last few per cent.
+const LEVEL: u32 = 4;
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exported {
+    /// Plaintext bytes.
+    pub raw_bytes: u64,
+    /// Bytes of the `.sql.gz`.
+    pub written_bytes: u64,
+}
+
+/// The files that make up the script, in the order in which psql must read them.
+fn script_files(manifest: &Manifest) -> impl Iterator<Item = &str> {
+    let wanted = |role| matches!(role, FileRole::PreData | FileRole::Data | FileRole::PostData);
+    manifest.files.iter().filter(move |file| wanted(file.role)).map(|file| file.name.as_str())
+}
+
+/// Writes the backup to `output` as one gzip member that holds pre-data, data and post-data.
+///
+/// # Errors
+/// `BackupDamaged` and whatever else reading gives; `Io` when `output` takes no more (a reader that went away
+/// included); `NotSupported` for a backup that holds no SQL; the cancel's reason.
+pub fn export_sql(
+    reader: &dyn SetReader,
+    output: &mut dyn Write,
+    context: &JobContext,
+) -> Result<Exported, ServiceError> {
+    let manifest = reader.manifest();
+    let names: Vec<&str> = script_files(manifest).collect();
+    if names.is_empty() {
+        return Err(ServiceError::new(
+            ErrorCode::NotSupported,
+            format!("backup of {} holds no SQL files to export", manifest.source),
+        ));
+    }
+    context.progress.enter(Phase::Reading);
+    context
+        .progress
+        .expect_bytes(manifest.files.iter().filter(|f| names.contains(&f.name.as_str())).map(|f| f.raw_length).sum());
+
+    let mut encoder = GzEncoder::new(Counting { inner: output, written: 0 }, Compression::new(LEVEL));
+    let mut raw_bytes = 0;
+    let mut buffer = vec![0; 256 << 10];
+    for name in names {
+        match copy_file(reader, name, &mut encoder, &mut buffer, context) {
+            Ok(length) => raw_bytes += length,
+            Err(error) => {
+                // The error that is reported is the first one; whether the poison still arrives does not change it.
+                let _ = encoder.write_all(POISON.as_bytes()).and_then(|()| encoder.flush());
+                return Err(error.context(format!("cannot export {name} of the backup of {}", manifest.source)));
+            }
+        }
+    }
+    let counting = encoder.finish().map_err(write_error)?;
+    counting.inner.flush().map_err(write_error)?;
+    Ok(Exported { raw_bytes, written_bytes: counting.written })
+}
+
+fn copy_file(
+    reader: &dyn SetReader,
+    name: &str,
+    output: &mut impl Write,
+    buffer: &mut [u8],
+    context: &JobContext,
+) -> Result<u64, ServiceError> {
+    let mut file = reader.open(name).map_err(ServiceError::from)?;
+    let mut length = 0;
+    loop {
+        context.cancel.check()?;
+        let count = match file.read(buffer) {
+            Ok(0) => return Ok(length),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        };
+        output.write_all(&buffer[..count]).map_err(write_error)?;
+        length += count as u64;
+        context.progress.add_bytes(count as u64);
+    }
+}
+
+fn write_error(error: io::Error) -> ServiceError {
+    let why =
+        if error.kind() == io::ErrorKind::BrokenPipe { "the reader went away".to_owned() } else { error.to_string() };
+    let code = if error.kind() == io::ErrorKind::StorageFull { ErrorCode::NoSpace } else { ErrorCode::Io };
+    ServiceError::new(code, format!("cannot write the script: {why}"))
+}
+
+struct Counting<'a> {
+    inner: &'a mut dyn Write,
+    written: u64,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

@@ -58,6 +58,27 @@ impl TestServer {
         server
     }
 
+    /// Starts a standby of this server.
+    pub(crate) fn standby(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("pgtest-").tempdir_in("/tmp").unwrap();
+        if let Some(user) = unprivileged() {
+            chown(folder.path(), Some(user.uid), Some(user.gid)).unwrap();
+        }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut standby = Self { folder, bin: self.bin.clone(), process: None };
+        let output = self
+            .command("pg_basebackup")
+            .args(["-U", "postgres", "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-h"])
+            .arg(self.folder())
+            .arg("-D")
+            .arg(standby.data())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        standby.launch();
+        standby
+    }
+
     fn launch(&mut self) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let child = self

@@ -28,6 +28,10 @@ use crate::{
 /// # Errors
 /// `ConfigInvalid` when `sslrootcert` is needed and missing, or holds no certificate.
 pub(super) fn connector(spec: &ConnectionSpec) -> Result<MakeRustlsConnect, SourceError> {
+    client_config(spec).map(MakeRustlsConnect::new)
+}
+
+fn client_config(spec: &ConnectionSpec) -> Result<ClientConfig, SourceError> {
     let provider = Arc::new(ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match (spec.sslmode, &spec.sslrootcert) {
         (SslMode::VerifyFull, Some(path)) => chain_verifier(path, &provider)?,
@@ -48,7 +52,7 @@ pub(super) fn connector(spec: &ConnectionSpec) -> Result<MakeRustlsConnect, Sour
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    Ok(config)
 }
 
 fn chain_verifier(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, SourceError> {
@@ -153,5 +157,109 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustls::{ClientConnection, ServerConfig, ServerConnection, pki_types::PrivateKeyDer};
+
+    use super::*;
+    use crate::config::PasswordSource;
+
+    fn openssl(folder: &Path, arguments: &str) {
+        let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// An authority `NAME.pem`, and a certificate of it for db.example, `NAME-server.pem`.
+    fn make_certificates(folder: &Path, name: &str) {
+        let new = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+        openssl(folder, &format!("req -x509 {new} -days 30 -subj /CN={name} -keyout {name}.key -out {name}.pem"));
+        openssl(folder, &format!("req {new} -subj /CN=db.example -keyout {name}-server.key -out {name}.csr"));
+        std::fs::write(folder.join("san"), "subjectAltName=DNS:db.example\n").unwrap();
+        openssl(
+            folder,
+            &format!(
+                "x509 -req -in {name}.csr -CA {name}.pem -CAkey {name}.key -days 30 -extfile san -out {name}-server.pem"
+            ),
+        );
+    }
+
+    fn spec(sslmode: SslMode, sslrootcert: Option<&Path>) -> ConnectionSpec {
+        ConnectionSpec {
+            host: "db.example".to_owned(),
+            port: 5432,
+            user: "u".to_owned(),
+            database: "d".into(),
+            password: PasswordSource::None,
+            sslmode,
+            sslrootcert: sslrootcert.map(Path::to_owned),
+            connect_timeout: 1,
+        }
+    }
+
+    /// A handshake in memory with the server that has the authority's certificate.
+    fn handshake(folder: &Path, authority: &str, spec: &ConnectionSpec, host: &'static str) -> Result<(), Error> {
+        let path = |end: &str| folder.join(format!("{authority}-server.{end}"));
+        let chain = CertificateDer::pem_file_iter(path("pem")).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(path("key")).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let mut server = ServerConnection::new(Arc::new(config)).unwrap();
+        let name = ServerName::try_from(host).unwrap();
+        let mut client = ClientConnection::new(Arc::new(client_config(spec).unwrap()), name).unwrap();
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).unwrap();
+            }
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets()?;
+            bytes.clear();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn modes_verify_what_libpq_verifies() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        make_certificates(folder, "known");
+        make_certificates(folder, "stranger");
+        let root = folder.join("known.pem");
+        let accepts =
+            |mode, root: Option<&Path>, authority, host| handshake(folder, authority, &spec(mode, root), host).is_ok();
+        for mode in [SslMode::Allow, SslMode::Prefer, SslMode::Require] {
+            assert!(accepts(mode, None, "stranger", "other.example"), "{mode:?}");
+        }
+        for mode in [SslMode::Require, SslMode::VerifyCa] {
+            assert!(accepts(mode, Some(&root), "known", "other.example"), "{mode:?}");
+            assert!(!accepts(mode, Some(&root), "stranger", "db.example"), "{mode:?}");
+        }
+        assert!(accepts(SslMode::VerifyFull, Some(&root), "known", "db.example"));
+        assert!(!accepts(SslMode::VerifyFull, Some(&root), "known", "other.example"));
+        assert!(!accepts(SslMode::VerifyFull, Some(&root), "stranger", "db.example"));
+    }
+
+    #[test]
+    fn certificates_to_trust_must_be_there() {
+        for mode in [SslMode::VerifyCa, SslMode::VerifyFull] {
+            assert_eq!(client_config(&spec(mode, None)).unwrap_err().code(), ErrorCode::ConfigInvalid);
+        }
+        let error = client_config(&spec(SslMode::VerifyCa, Some(Path::new("/nonexistent")))).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent"), "{error}");
+        assert!(client_config(&spec(SslMode::VerifyCa, Some(Path::new("/dev/null")))).is_err());
     }
 }

@@ -326,6 +326,22 @@ fn databases_of_other_encodings_keep_their_bytes() {
 }
 
 #[test]
+fn a_standby_is_dumped_as_well() {
+    let mut fixture = Fixture::new("");
+    fixture.server.sql("postgres", "CREATE DATABASE shop");
+    fixture
+        .server
+        .sql("shop", "CREATE TABLE t AS SELECT generate_series(1, 100) a; CREATE UNLOGGED TABLE u AS SELECT 1 a");
+    let standby = fixture.server.standby();
+    let primary = std::mem::replace(&mut fixture.server, standby);
+    let (dumped, sink) = fixture.dump(&fixture.request("postgres", "shop")).unwrap();
+    assert!(dumped.facts.standby);
+    assert_eq!(sink.rows("public", "t"), Some(100));
+    assert!(dumped.incomplete.iter().any(|gap| gap.what == "unlogged-table-data"), "{:?}", dumped.incomplete);
+    drop(primary);
+}
+
+#[test]
 fn a_selection_is_what_is_dumped() {
     let fixture = Fixture::new("");
     fixture.server.sql("postgres", "CREATE DATABASE shop");

@@ -106,7 +106,7 @@ pub async fn large_objects_readable(session: &Session, cancel: &Cancel, user: &s
     ))
 }
 
-/// Whether the server's table of locks has room: each table is locked twice (here and by pg_dump), its TOAST table once.
+/// Whether the server's table of locks has room.
 ///
 /// # Errors
 /// `DumpFailed` with the setting to raise, and as [`Session::query`].

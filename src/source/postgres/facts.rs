@@ -14,7 +14,7 @@ use crate::{
     stream::Cancel,
 };
 
-/// Objects that exist by themselves, not as part of an extension: `{class}` and `{oid}` name them.
+/// The condition that an object of a catalog is neither built in nor part of an extension.
 macro_rules! own {
     ($class:literal, $oid:literal) => {
         concat!(

@@ -1,1 +1,100 @@
-fn main() {}
+//! The daemon's program: arguments, messages, the engine, and then [`backupd::daemon::run`].
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use backupd::{
+    bus::server::Bus,
+    daemon::{self, Reach},
+    model::ErrorCode,
+    service::{
+        ServiceError,
+        engine::{Engine, Folders},
+    },
+    systemd::logging,
+};
+use clap::{Parser, ValueEnum};
+
+/// Keeps the backups of this host's databases: takes, verifies and restores them for backupctl and D-Bus clients.
+#[derive(Debug, Parser)]
+#[command(name = "backupd", version, about)]
+struct Arguments {
+    /// Where backupd.toml and sources.d are
+    #[arg(long, value_name = "DIR", default_value = "/etc/backupd")]
+    config_dir: PathBuf,
+    /// Where the history of jobs, undo records and scratch are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/backupd/state")]
+    state_dir: PathBuf,
+    /// Where what can be made again is kept [default: /var/cache/backupd; with --state-dir, its folder "cache"]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// The message bus to offer org.backupd1 on
+    #[arg(long, value_enum, default_value = "system")]
+    bus: BusChoice,
+    /// Also serve clients without a bus on this socket; only root and the daemon's own user may connect
+    #[arg(long, value_name = "unix:path=SOCKET")]
+    listen: Option<String>,
+    /// error, warn, info, debug, trace, or a filter like backupd=debug,warn
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum BusChoice {
+    System,
+    Session,
+    None,
+}
+
+impl Arguments {
+    fn folders(&self) -> Folders {
+        let default_state = self.state_dir.as_os_str() == "/var/lib/backupd/state";
+        let default_cache =
+            if default_state { PathBuf::from("/var/cache/backupd") } else { self.state_dir.join("cache") };
+        Folders {
+            config: self.config_dir.clone(),
+            state: self.state_dir.clone(),
+            cache: self.cache_dir.clone().unwrap_or(default_cache),
+        }
+    }
+
+    fn reach(&self) -> Reach {
+        let bus = match self.bus {
+            BusChoice::System => Some(Bus::System),
+            BusChoice::Session => Some(Bus::Session),
+            BusChoice::None => None,
+        };
+        Reach { bus, listen: self.listen.clone() }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = logging::init(&arguments.log_level) {
+        eprintln!("backupd: {error}");
+        return ExitCode::from(ErrorCode::InvalidArgs.row().exit_code);
+    }
+    match serve(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(BACKUPD_ERROR = error.code().name(), "{error}");
+            ExitCode::from(error.code().row().exit_code)
+        }
+    }
+}
+
+fn serve(arguments: &Arguments) -> Result<(), ServiceError> {
+    // Two workers keep the bus answering while SQL and children are driven; blocking verbs have threads of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .thread_name("backupd-async")
+        .enable_all()
+        .build()
+        .map_err(|error| ServiceError::new(ErrorCode::Internal, format!("cannot start the runtime: {error}")))?;
+    let engine = Engine::start(arguments.folders(), runtime.handle().clone())?;
+    let operations = Arc::new(Arc::clone(&engine));
+    let ended = runtime.block_on(daemon::run(&arguments.reach(), operations, engine.locked_by_another()));
+    // A verb that hangs in a system call must not keep the process.
+    runtime.shutdown_background();
+    ended
+}

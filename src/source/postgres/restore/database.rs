@@ -8,217 +8,54 @@ use std::time::Duration;
 
 use super::{
     request::is_temporary_name,
-    statements::unquote,
     survey::{Decisions, maintenance},
 };
 use crate::{
     config::ConnectionSpec,
-    model::{
-        ErrorCode, Name,
-        manifest::{AclItem, DatabaseProperties, DatabaseSetting},
-    },
+    model::{ErrorCode, Name, manifest::DatabaseProperties},
     source::{
         JobContext, SourceError,
-        postgres::{
-            connection::Session,
-            quote::{quote_ident, quote_literal},
-        },
+        postgres::{connection::Session, database_sql, quote::quote_ident},
     },
     stream::Cancel,
 };
 
-/// Parameters whose values are lists that the server quotes itself (`GUC_LIST_QUOTE`): each element is one literal.
-const LIST_PARAMETERS: &[&str] = &[
-    "local_preload_libraries",
-    "search_path",
-    "session_preload_libraries",
-    "shared_preload_libraries",
-    "temp_tablespaces",
-    "unix_socket_directories",
-];
 /// How often the rename and the drop are tried while others are connected. Each try waits five seconds on the server.
 const TRIES: u32 = 4;
 /// How long cleaning up may take in all.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// SQL built from parts.
-#[derive(Debug, Default)]
-struct Sql(Vec<u8>);
-
-impl Sql {
-    fn text(mut self, text: &str) -> Self {
-        self.0.extend_from_slice(text.as_bytes());
-        self
-    }
-
-    fn ident(mut self, name: &Name) -> Self {
-        self.0.extend_from_slice(&quote_ident(name.as_bytes()));
-        self
-    }
-
-    fn literal(mut self, value: &[u8]) -> Self {
-        self.0.extend_from_slice(&quote_literal(value));
-        self
-    }
-}
-
-/// `CREATE DATABASE` with everything that cannot be changed afterwards, and the owner: objects of the new database can
-/// be given to roles that may create in its schemas, which for schema `public` is the database's owner.
-fn create_sql(
-    name: &Name,
-    owner: Option<&Name>,
-    tablespace: Option<&Name>,
-    original: &DatabaseProperties,
-    server_version_num: u32,
-) -> Vec<u8> {
-    let mut sql = Sql::default().text("CREATE DATABASE ").ident(name).text(" WITH TEMPLATE template0");
-    if let Some(owner) = owner {
-        sql = sql.text(" OWNER ").ident(owner);
-    }
-    sql = sql.text(" ENCODING ").literal(original.encoding.as_bytes());
-    sql = sql.text(" LC_COLLATE ").literal(original.collate.as_bytes());
-    sql = sql.text(" LC_CTYPE ").literal(original.ctype.as_bytes());
-    if server_version_num >= 150_000 {
-        sql = sql.text(" LOCALE_PROVIDER ").text(match original.locale_provider.as_str() {
-            "icu" => "icu",
-            "builtin" => "builtin",
-            _ => "libc",
-        });
-    }
-    let locale = original.locale.as_deref().unwrap_or_default();
-    match original.locale_provider.as_str() {
-        "icu" => sql = sql.text(" ICU_LOCALE ").literal(locale.as_bytes()),
-        "builtin" => sql = sql.text(" BUILTIN_LOCALE ").literal(locale.as_bytes()),
-        _ => {}
-    }
-    if let Some(rules) = &original.icu_rules {
-        sql = sql.text(" ICU_RULES ").literal(rules.as_bytes());
-    }
-    if let Some(tablespace) = tablespace {
-        sql = sql.text(" TABLESPACE ").ident(tablespace);
-    }
-    sql.0
-}
-
-/// Creates the database. Until it is published, nobody but its owner and superusers may connect.
+/// Creates the database, with its owner at once: objects of the new database can only be given to roles that may create
+/// in its schemas, which for schema `public` is the database's owner. Until it is published, nobody else may connect.
 pub(super) async fn create(
     session: &Session,
     cancel: &Cancel,
     name: &Name,
-    original: &DatabaseProperties,
     decisions: &Decisions,
 ) -> Result<(), SourceError> {
-    let sql = create_sql(
-        name,
-        decisions.owner.as_ref(),
-        decisions.tablespace.as_ref(),
-        original,
-        decisions.server_version_num,
-    );
+    let major = session.server().major();
+    let mut sql = database_sql::create_statement(&decisions.properties, name, major, decisions.with_tablespace);
+    sql.extend([b" OWNER = ".as_slice(), &quote_ident(decisions.properties.owner.as_bytes())].concat());
     session.execute(cancel, &format!("cannot create database {:?}", name.display()), &sql).await?;
-    let sql = Sql::default().text("REVOKE ALL ON DATABASE ").ident(name).text(" FROM PUBLIC");
-    session.execute(cancel, "cannot close the new database to others", &sql.0).await
+    let sql = [b"REVOKE ALL ON DATABASE ".as_slice(), &quote_ident(name.as_bytes()), b" FROM PUBLIC"].concat();
+    session.execute(cancel, "cannot close the new database to others", &sql).await
 }
 
 /// The transaction that publishes: name, privileges, comment, limit, settings.
-fn publish_sql(temporary: &Name, target: &Name, original: &DatabaseProperties, decisions: &Decisions) -> Vec<u8> {
-    let mut sql = Sql::default().text("BEGIN; SET LOCAL synchronous_commit = on; ALTER DATABASE ").ident(temporary);
-    sql = sql.text(" RENAME TO ").ident(target).text("; ");
-    match &decisions.acl {
-        None => sql = sql.text("GRANT CONNECT, TEMPORARY ON DATABASE ").ident(target).text(" TO PUBLIC; "),
-        Some(items) => {
-            for item in items.iter().filter(|item| item.grantee.as_ref() != Some(&original.owner)) {
-                sql = grant(sql, target, item);
-            }
-            sql = decisions.owner.iter().fold(sql, |sql, owner| owner_privileges(sql, target, owner, items));
-        }
+fn publish_sql(temporary: &Name, target: &Name, properties: &DatabaseProperties) -> Vec<u8> {
+    let (old, new) = (quote_ident(temporary.as_bytes()), quote_ident(target.as_bytes()));
+    let mut statements = vec![
+        b"BEGIN".to_vec(),
+        b"SET LOCAL synchronous_commit = on".to_vec(),
+        [b"ALTER DATABASE ".as_slice(), &old, b" RENAME TO ", &new].concat(),
+    ];
+    if properties.acl.is_none() {
+        // What every new database gives, and [`create`] took away.
+        statements.push([b"GRANT CONNECT, TEMPORARY ON DATABASE ".as_slice(), &new, b" TO PUBLIC"].concat());
     }
-    if let Some(comment) = &original.comment {
-        sql = sql.text("COMMENT ON DATABASE ").ident(target).text(" IS ").literal(comment.as_bytes()).text("; ");
-    }
-    if original.connection_limit != -1 {
-        let limit = format!(" CONNECTION LIMIT {}; ", original.connection_limit);
-        sql = sql.text("ALTER DATABASE ").ident(target).text(&limit);
-    }
-    if original.is_template {
-        sql = sql.text("ALTER DATABASE ").ident(target).text(" IS_TEMPLATE true; ");
-    }
-    for setting in &decisions.settings {
-        sql = set(sql, target, setting);
-    }
-    sql.text("COMMIT").0
-}
-
-fn grant(sql: Sql, database: &Name, item: &AclItem) -> Sql {
-    let sql = sql.text("GRANT ").text(privilege(item)).text(" ON DATABASE ").ident(database).text(" TO ");
-    let sql = match &item.grantee {
-        None => sql.text("PUBLIC"),
-        Some(role) => sql.ident(role),
-    };
-    sql.text(if item.grantable { " WITH GRANT OPTION; " } else { "; " })
-}
-
-/// An owner has every privilege from the start; what it had lost is taken away again.
-fn owner_privileges(mut sql: Sql, database: &Name, owner: &Name, items: &[AclItem]) -> Sql {
-    for lost in ["CREATE", "CONNECT", "TEMPORARY"] {
-        if !items.iter().any(|item| item.grantee.as_ref() == Some(owner) && privilege(item) == lost) {
-            sql = sql
-                .text("REVOKE ")
-                .text(lost)
-                .text(" ON DATABASE ")
-                .ident(database)
-                .text(" FROM ")
-                .ident(owner)
-                .text("; ");
-        }
-    }
-    sql
-}
-
-/// The keyword of a privilege on a database; nothing else of the manifest becomes a keyword.
-fn privilege(item: &AclItem) -> &'static str {
-    match item.privilege.as_str() {
-        "CREATE" => "CREATE",
-        "CONNECT" => "CONNECT",
-        _ => "TEMPORARY",
-    }
-}
-
-fn set(sql: Sql, database: &Name, setting: &DatabaseSetting) -> Sql {
-    let sql = match &setting.role {
-        None => sql.text("ALTER DATABASE ").ident(database),
-        Some(role) => sql.text("ALTER ROLE ").ident(role).text(" IN DATABASE ").ident(database),
-    };
-    // A parameter of an extension has a dot in its name, which separates two identifiers.
-    let parts: Vec<Vec<u8>> = setting.name.as_bytes().split(|&byte| byte == b'.').map(quote_ident).collect();
-    let mut sql = sql.text(" SET ");
-    sql.0.extend(parts.join(&b'.'));
-    sql = sql.text(" TO ");
-    let is_list = LIST_PARAMETERS.iter().any(|name| setting.name.as_bytes().eq_ignore_ascii_case(name.as_bytes()));
-    let values =
-        if is_list { list_elements(setting.value.as_bytes()) } else { vec![setting.value.as_bytes().to_vec()] };
-    let literals: Vec<Vec<u8>> = values.iter().map(|value| quote_literal(value)).collect();
-    sql.0.extend(literals.join(b", ".as_slice()));
-    sql.text("; ")
-}
-
-/// The elements of a list parameter's stored value: separated by commas, in double quotes where they need it. An empty
-/// list is one empty element, as `SET search_path TO ''` stores it.
-fn list_elements(value: &[u8]) -> Vec<Vec<u8>> {
-    let mut elements = Vec::new();
-    let (mut start, mut quoted) = (0, false);
-    for (at, &byte) in value.iter().chain(b",").enumerate() {
-        match byte {
-            b'"' => quoted = !quoted,
-            b',' if !quoted || at == value.len() => {
-                let element = value[start..at].trim_ascii();
-                elements.push(if element.starts_with(b"\"") { unquote(element) } else { element.to_vec() });
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    elements
+    statements.extend(database_sql::property_statements(properties, target));
+    statements.push(b"COMMIT".to_vec());
+    statements.join(b"; ".as_slice())
 }
 
 /// Gives the database its properties and its name, all or nothing.
@@ -230,10 +67,9 @@ pub(super) async fn publish(
     cancel: &Cancel,
     temporary: &Name,
     target: &Name,
-    original: &DatabaseProperties,
-    decisions: &Decisions,
+    properties: &DatabaseProperties,
 ) -> Result<(), SourceError> {
-    let sql = publish_sql(temporary, target, original, decisions);
+    let sql = publish_sql(temporary, target, properties);
     let mut tries = TRIES;
     loop {
         // A rename needs the database to itself: monitoring may have come in.
@@ -269,13 +105,13 @@ async fn is_there(session: &Session, cancel: &Cancel, name: &Name) -> Result<boo
 /// Drops the database with whoever is connected to it, if it is there.
 async fn drop_database(session: &Session, cancel: &Cancel, name: &Name) -> Result<(), SourceError> {
     let attempted = format!("cannot drop database {:?}", name.display());
-    let plain = Sql::default().text("DROP DATABASE IF EXISTS ").ident(name);
-    let force = Sql::default().text("DROP DATABASE IF EXISTS ").ident(name).text(" WITH (FORCE)");
+    let plain = [b"DROP DATABASE IF EXISTS ".as_slice(), &quote_ident(name.as_bytes())].concat();
+    let force = [plain.as_slice(), b" WITH (FORCE)"].concat();
     let mut result = Ok(());
     for attempt in 0..TRIES {
         // FORCE is refused where somebody is connected whom this role may not disconnect; without it the server waits.
         let sql = if attempt % 2 == 0 { &force } else { &plain };
-        result = session.execute(cancel, &attempted, &sql.0).await;
+        result = session.execute(cancel, &attempted, sql).await;
         if result.is_ok() {
             break;
         }
@@ -295,8 +131,8 @@ pub(super) async fn clean_up(spec: &ConnectionSpec, name: &Name, roles: &[Name])
         let (session, _) = maintenance(spec, &cancel).await?;
         drop_database(&session, &cancel, name).await?;
         for role in roles.iter().rev() {
-            let sql = Sql::default().text("DROP ROLE IF EXISTS ").ident(role);
-            if let Err(error) = session.execute(&cancel, "cannot drop a role", &sql.0).await {
+            let sql = [b"DROP ROLE IF EXISTS ".as_slice(), &quote_ident(role.as_bytes())].concat();
+            if let Err(error) = session.execute(&cancel, "cannot drop a role", &sql).await {
                 tracing::warn!(role = %role, %error, "a role that this restore created was not dropped");
             }
         }
@@ -325,35 +161,4 @@ pub fn sweep(connection: &ConnectionSpec, names: &[Name], context: &JobContext) 
         }
         Ok(())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(elements: Vec<Vec<u8>>) -> Vec<String> {
-        elements.into_iter().map(|element| String::from_utf8(element).unwrap()).collect()
-    }
-
-    #[test]
-    fn lists_are_taken_apart() {
-        assert_eq!(text(list_elements(br#""$user", public, "a, ""b""#)), ["$user", "public", "a, \"b"]);
-        assert_eq!(text(list_elements(b"")), [""]);
-        assert_eq!(text(list_elements(b"\"\"")), [""]);
-    }
-
-    #[test]
-    fn settings_are_quoted() {
-        let setting = |role: Option<&str>, name: &str, value: &str| DatabaseSetting {
-            role: role.map(Name::from),
-            name: name.into(),
-            value: value.into(),
-        };
-        let sql = |setting| String::from_utf8(set(Sql::default(), &"d\"b".into(), &setting).0).unwrap();
-        assert_eq!(sql(setting(None, "my.guc", "it's")), "ALTER DATABASE \"d\"\"b\" SET \"my\".\"guc\" TO 'it''s'; ");
-        assert_eq!(
-            sql(setting(Some("r"), "search_path", "\"$user\", s")),
-            "ALTER ROLE \"r\" IN DATABASE \"d\"\"b\" SET \"search_path\" TO '$user', 's'; "
-        );
-    }
 }

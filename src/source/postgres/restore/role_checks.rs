@@ -9,10 +9,7 @@ use super::{
     survey::{Findings, Look},
 };
 use crate::{
-    model::{
-        Name,
-        manifest::{AclItem, DatabaseSetting},
-    },
+    model::{Name, manifest::DatabaseSetting},
     source::{SourceError, postgres::connection::get},
 };
 
@@ -21,7 +18,6 @@ pub(super) struct Roles {
     pub(super) missing: Vec<MissingRole>,
     pub(super) existing: BTreeSet<Name>,
     pub(super) create: BTreeSet<Name>,
-    pub(super) acl: Option<Vec<AclItem>>,
 }
 
 impl Roles {
@@ -42,15 +38,12 @@ pub(super) async fn roles(
     let existing: BTreeSet<Name> = rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
     let missing = globals.missing(&needed(look, named), &existing);
     let options = &look.request.options;
-    let mut roles = Roles { missing, existing, create: BTreeSet::new(), acl: look.facts.database.acl.clone() };
+    let mut roles = Roles { missing, existing, create: BTreeSet::new() };
     for role in &roles.missing {
         judge_missing(look, role, named, findings);
         if options.create_roles && role.in_backup {
             roles.create.insert(role.name.clone());
         }
-    }
-    if options.no_privileges {
-        roles.acl = None;
     }
     if !look.me.superuser {
         if options.create_roles && !roles.create.is_empty() && !look.me.create_role {

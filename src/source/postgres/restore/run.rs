@@ -146,12 +146,11 @@ impl Restore<'_> {
     fn create(&mut self) -> Result<(), SourceError> {
         (self.request.on_temporary_name)(Some(&self.temporary))?;
         let (decisions, cancel) = (self.decisions, &self.context.cancel);
-        let original = &survey::facts(self.reader.manifest())?.database;
         let (temporary, created) = (&self.temporary, &mut self.created_roles);
         self.context.runtime.block_on(async {
             let session = Session::connect(&decisions.maintenance, cancel).await?;
             create_roles::create(&session, cancel, decisions, created).await?;
-            database::create(&session, cancel, temporary, original, decisions).await
+            database::create(&session, cancel, temporary, decisions).await
         })
     }
 
@@ -165,7 +164,7 @@ impl Restore<'_> {
         })?;
         let share = SORT_MEMORY / u64::from(self.request.jobs().max(1));
         let memory = share.max(u64::try_from(server_has).unwrap_or_default());
-        let encoding = &survey::facts(self.reader.manifest())?.database.encoding;
+        let encoding = &self.decisions.properties.encoding;
         let version = self.decisions.server_version_num;
         let environment = LibpqEnvironment::new(&self.connection, version, Some(encoding), &self.context.scratch)?;
         Ok(environment.with_settings(&[
@@ -246,12 +245,11 @@ impl Restore<'_> {
 
     fn publish(&mut self) -> Result<(), SourceError> {
         let (decisions, cancel) = (self.decisions, &self.context.cancel);
-        let original = &survey::facts(self.reader.manifest())?.database;
         let (temporary, target, published) = (&self.temporary, self.target, &mut self.published);
         let roles = &self.created_roles;
         let given_up = self.context.runtime.block_on(async {
             let session = Session::connect(&decisions.maintenance, cancel).await?;
-            database::publish(&session, cancel, temporary, target, original, decisions).await?;
+            database::publish(&session, cancel, temporary, target, &decisions.properties).await?;
             *published = true;
             // It is there now: a cancel comes too late.
             let never = Cancel::new();

@@ -99,8 +99,8 @@ pub(super) async fn target(look: &Look<'_>, findings: &mut Findings) -> Result<(
 
 /// What is said of tablespaces.
 pub(super) struct Tablespaces {
-    /// The new database's default tablespace, where it is not `pg_default` and can be used.
-    pub(super) default: Option<Name>,
+    /// Whether the original's default tablespace can be used.
+    pub(super) default_usable: bool,
     /// Whether one that tables lie in is missing.
     pub(super) any_missing: bool,
 }
@@ -127,8 +127,7 @@ pub(super) async fn tablespaces(look: &Look<'_>, findings: &mut Findings) -> Res
             findings.notice("tablespace", message);
         }
     }
-    let default = Some(home).filter(|name| !BUILT_IN_TABLESPACES.contains(&name.as_bytes())).filter(is_usable);
-    Ok(Tablespaces { default: default.cloned(), any_missing: !missing.is_empty() })
+    Ok(Tablespaces { default_usable: is_usable(&home), any_missing: !missing.is_empty() })
 }
 
 /// Whether a database with the original's encoding and locale can be created.

@@ -17,7 +17,7 @@ use crate::{
     config::ConnectionSpec,
     model::{
         ErrorCode, Name,
-        manifest::{AclItem, DatabaseSetting, FileRole, Manifest, PostgresFacts, Table},
+        manifest::{DatabaseProperties, DatabaseSetting, FileRole, Manifest, PostgresFacts, Table},
     },
     source::{
         JobContext, SetReader, SourceError,
@@ -50,16 +50,12 @@ pub(super) struct Decisions {
     pub(super) existing_roles: BTreeSet<Name>,
     /// Roles to create.
     pub(super) create_roles: BTreeSet<Name>,
-    /// The database's default tablespace, where it is another one and exists.
-    pub(super) tablespace: Option<Name>,
+    /// What the database is given: the original's properties, as far as they are wanted and can be.
+    pub(super) properties: DatabaseProperties,
+    /// Whether the database's default tablespace is the original's.
+    pub(super) with_tablespace: bool,
     /// Whether everything goes into the default tablespace because one is missing.
     pub(super) no_tablespaces: bool,
-    /// Who is to own the database; absent for the restoring role itself.
-    pub(super) owner: Option<Name>,
-    /// The settings that will be applied.
-    pub(super) settings: Vec<DatabaseSetting>,
-    /// The privileges on the database that will be applied; absent for the built-in default.
-    pub(super) acl: Option<Vec<AclItem>>,
     /// For single tables: what is restored.
     pub(super) selection: Option<TableSelection>,
 }
@@ -198,13 +194,31 @@ pub(super) fn survey(
         existing_roles: roles.existing,
         create_roles: roles.create,
         no_tablespaces: tablespace.any_missing,
-        tablespace: tablespace.default,
-        owner: (!request.options.no_owner).then(|| facts.database.owner.clone()),
-        settings,
-        acl: roles.acl,
+        with_tablespace: tablespace.default_usable,
+        properties: properties(request, facts, &me, settings),
         selection,
     };
     Ok(Survey { plan, decisions })
+}
+
+/// The original's properties without what is not wanted. Without owners, the restoring role stands in the owner's place.
+fn properties(
+    request: &RestoreRequest<'_>,
+    facts: &PostgresFacts,
+    me: &Me,
+    settings: Vec<DatabaseSetting>,
+) -> DatabaseProperties {
+    let mut properties = DatabaseProperties { settings, ..facts.database.clone() };
+    if request.options.no_privileges {
+        properties.acl = None;
+    }
+    if request.options.no_owner {
+        let owners =
+            properties.acl.iter_mut().flatten().filter(|item| item.grantee.as_ref() == Some(&facts.database.owner));
+        owners.for_each(|item| item.grantee = Some(me.name.clone()));
+        properties.owner = me.name.clone();
+    }
+    properties
 }
 
 async fn me(session: &Session, cancel: &Cancel) -> Result<Me, SourceError> {

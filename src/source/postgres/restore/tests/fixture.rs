@@ -3,21 +3,22 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read},
-    path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use crate::{
     model::{Name, RunId, SourceKey, ids::Sha256Hash, manifest::*},
     source::{
-        JobContext, SetReader, SourceError,
+        JobContext, SetReader, SetSink, SourceError,
         postgres::{
-            restore::{RestoreChoices, RestorePlan, RestoreReport, RestoreRequest, carry_out, plan, statements},
+            dump::{DumpRequest, Dumped, dump},
+            restore::{RestoreChoices, RestorePlan, RestoreReport, RestoreRequest, carry_out, plan},
             test_server::TestServer,
         },
     },
-    stream::{Cancel, Progress},
+    stream::{ByteSink, Cancel, Cut, Progress},
 };
 
 /// What the reader of a damaged backup gives.
@@ -31,8 +32,8 @@ pub(super) struct Backup {
     pub(super) files: BTreeMap<String, Vec<u8>>,
     /// A file and the place in it at which reading fails.
     pub(super) damaged: Option<(&'static str, usize)>,
-    /// Called when a data file has been read to its end.
-    pub(super) at_end_of_data: Option<Box<dyn Fn() + Send + Sync>>,
+    /// Called with a file's name before it is opened.
+    pub(super) on_open: Option<Box<dyn Fn(&str) + Send + Sync>>,
 }
 
 struct Input {
@@ -62,10 +63,8 @@ impl SetReader for Backup {
     fn open(&self, file: &str) -> io::Result<Box<dyn Read + Send>> {
         let content = self.files.get(file).ok_or(io::ErrorKind::NotFound)?.clone();
         let fails_at = self.damaged.filter(|(name, _)| *name == file).map(|(_, at)| at);
-        if file.starts_with("data-")
-            && let Some(hook) = &self.at_end_of_data
-        {
-            hook();
+        if let Some(hook) = &self.on_open {
+            hook(file);
         }
         Ok(Box::new(Input { content, at: 0, fails_at }))
     }
@@ -96,50 +95,52 @@ pub(super) fn client(server: &TestServer, program: &str, database: &str, argumen
     output.stdout
 }
 
-/// Backs up a database.
-pub(super) fn back_up(server: &TestServer, database: &str, scratch: &Path) -> Backup {
-    let archive = client(server, "pg_dump", database, &["-Fc", "--section=pre-data", "--section=post-data"]);
-    let path = scratch.join("archive");
-    std::fs::write(&path, &archive).unwrap();
-    let section = |section: &str| {
-        client(server, "pg_restore", database, &["-f-", &format!("--section={section}"), path.to_str().unwrap()])
-    };
-    let data = client(server, "pg_dump", database, &["--section=data", "--load-via-partition-root"]);
-    let files = BTreeMap::from([
-        ("globals.sql".to_owned(), client(server, "pg_dumpall", database, &["--globals-only"])),
-        ("schema.dump".to_owned(), archive),
-        ("pre-data.sql".to_owned(), section("pre-data")),
-        ("data-000.sql".to_owned(), data),
-        ("post-data.sql".to_owned(), section("post-data")),
-    ]);
-    std::fs::remove_file(path).unwrap();
-    let manifest = manifest(server, database, &files);
-    Backup { manifest, files, damaged: None, at_end_of_data: None }
+/// Keeps a set in memory.
+#[derive(Default)]
+struct MemorySink {
+    files: Vec<File>,
+    contents: BTreeMap<String, Vec<u8>>,
 }
 
-fn manifest(server: &TestServer, database: &str, files: &BTreeMap<String, Vec<u8>>) -> Manifest {
-    let role = |name: &str| match name {
-        "globals.sql" => FileRole::Globals,
-        "schema.dump" => FileRole::SchemaArchive,
-        "pre-data.sql" => FileRole::PreData,
-        "post-data.sql" => FileRole::PostData,
-        _ => FileRole::Data,
-    };
-    let hash = Sha256Hash([0; 32]);
-    let files: Vec<File> = files
-        .iter()
-        .map(|(name, content)| File {
-            name: name.clone(),
-            role: role(name),
-            raw_length: content.len() as u64,
-            raw_sha256: hash,
+impl ByteSink for MemorySink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let name = &self.files.last().unwrap().name;
+        self.contents.get_mut(name).unwrap().extend_from_slice(bytes);
+        Ok(())
+    }
+    fn cut(&mut self, _: Cut) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SetSink for MemorySink {
+    fn begin_file(&mut self, name: &str, role: FileRole) -> io::Result<()> {
+        self.contents.insert(name.to_owned(), Vec::new());
+        self.files.push(File {
+            name: name.to_owned(),
+            role,
+            raw_length: 0,
+            raw_sha256: Sha256Hash([0; 32]),
             stored_length: 0,
             first_chunk: 0,
             chunk_count: 0,
-            tables: if name.starts_with("data-") { tables(content) } else { Vec::new() },
-        })
-        .collect();
-    let rows = files.iter().flat_map(|file| &file.tables).map(|table| table.rows).sum();
+            tables: Vec::new(),
+        });
+        Ok(())
+    }
+    fn bytes(&mut self) -> &mut dyn ByteSink {
+        self
+    }
+    fn end_file(&mut self, tables: Vec<Table>) -> io::Result<()> {
+        let file = self.files.last_mut().unwrap();
+        file.raw_length = self.contents[&file.name].len() as u64;
+        file.tables = tables;
+        Ok(())
+    }
+}
+
+fn manifest(files: Vec<File>, dumped: Dumped) -> Manifest {
+    let hash = Sha256Hash([0; 32]);
     Manifest {
         format: FORMAT,
         required_features: Vec::new(),
@@ -150,7 +151,7 @@ fn manifest(server: &TestServer, database: &str, files: &BTreeMap<String, Vec<u8
         run_id: RunId::new(),
         sequence: 1,
         started_at: 0,
-        snapshot_at: 0,
+        snapshot_at: dumped.snapshot_at,
         finished_at: 0,
         description: String::new(),
         tags: Vec::new(),
@@ -161,88 +162,9 @@ fn manifest(server: &TestServer, database: &str, files: &BTreeMap<String, Vec<u8
         packs: Vec::new(),
         chunk_table: ChunkTableReference { index_sha256: hash, segments: 0, entries: 0 },
         extents_sha256: hash,
-        statistics: Statistics { rows, database_bytes: 1 << 20, ..Statistics::default() },
-        incomplete: Vec::new(),
-        postgresql: Some(facts(server, database)),
-    }
-}
-
-/// The COPY blocks of a dump. Comments of a dump do not hold line feeds, so a line that begins with COPY is a statement.
-fn tables(dump: &[u8]) -> Vec<Table> {
-    let mut tables: Vec<Table> = Vec::new();
-    let mut at = 0;
-    while at < dump.len() {
-        let line_end = at + memchr::memchr(b'\n', &dump[at..]).unwrap() + 1;
-        if !dump[at..].starts_with(b"COPY ") {
-            at = line_end;
-            continue;
-        }
-        const END: &[u8] = b" FROM stdin;\n";
-        let rows_at = at + memchr::memmem::find(&dump[at..], END).unwrap() + END.len();
-        let end = rows_at - 1 + memchr::memmem::find(&dump[rows_at - 1..], b"\n\\.\n").unwrap() + 4;
-        let words = statements::words(&dump[at..rows_at]);
-        let name = |index: usize| Name::from(words[index].identifier().unwrap().to_vec());
-        let rows = dump[rows_at..end].iter().filter(|&&byte| byte == b'\n').count() as u64 - 1;
-        let range = Range { offset: at as u64, length: (end - at) as u64 };
-        match tables.iter_mut().find(|table| table.schema == name(1) && table.name == name(3)) {
-            Some(table) => {
-                table.rows += rows;
-                table.ranges.push(range);
-            }
-            None => {
-                tables.push(Table { schema: name(1), name: name(3), rows, bytes: range.length, ranges: vec![range] })
-            }
-        }
-        at = end;
-    }
-    tables
-}
-
-fn facts(server: &TestServer, database: &str) -> PostgresFacts {
-    let lines = |sql: &str| -> Vec<String> { server.sql(database, sql).lines().map(str::to_owned).collect() };
-    let json = |sql: &str| -> serde_json::Value {
-        serde_json::from_str(
-            &server.sql(database, format!("SET client_encoding = 'UTF8'; SELECT to_json(x) FROM ({sql}) x")),
-        )
-        .unwrap()
-    };
-    let properties = json(
-        "SELECT datname AS name, datdba::regrole::text AS owner_quoted, pg_get_userbyid(datdba) AS owner, \
-         pg_encoding_to_char(encoding) AS encoding, CASE datlocprovider WHEN 'i' THEN 'icu' ELSE 'libc' END AS locale_provider, \
-         datcollate AS collate, datctype AS ctype, daticulocale AS locale, datcollversion AS collation_version, \
-         datconnlimit AS connection_limit, datistemplate AS is_template, \
-         (SELECT spcname FROM pg_tablespace WHERE oid = dattablespace) AS tablespace, shobj_description(oid, 'pg_database') AS comment, \
-         CASE WHEN datacl IS NOT NULL THEN (SELECT json_agg(json_build_object('grantee', CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END, \
-           'privilege', a.privilege_type, 'grantable', a.is_grantable)) FROM aclexplode(datacl) a) END AS acl, \
-         (SELECT coalesce(json_agg(json_build_object('role', CASE WHEN setrole = 0 THEN NULL ELSE pg_get_userbyid(setrole) END, \
-            'name', split_part(s, '=', 1), 'value', substr(s, strpos(s, '=') + 1))), '[]') \
-          FROM pg_db_role_setting, unnest(setconfig) s WHERE setdatabase = d.oid) AS settings \
-         FROM pg_database d WHERE datname = current_database()",
-    );
-    let extensions = json(
-        "SELECT json_agg(json_build_object('name', extname, 'version', extversion, 'schema', nspname, 'trusted', true)) AS list \
-         FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace",
-    );
-    let dump_version = Command::new(server.bin().join("pg_dump")).arg("--version").output().unwrap().stdout;
-    PostgresFacts {
-        server_version_num: server.sql(database, "SHOW server_version_num").parse().unwrap(),
-        server_version: server.sql(database, "SHOW server_version"),
-        pg_dump_version: String::from_utf8(dump_version).unwrap().trim().to_owned(),
-        system_identifier: String::new(),
-        standby: false,
-        database: serde_json::from_value(properties).unwrap(),
-        extensions: serde_json::from_value(extensions["list"].clone()).unwrap(),
-        roles: lines(
-            "SELECT DISTINCT rolname FROM pg_shdepend JOIN pg_roles r ON r.oid = refobjid JOIN pg_database d ON d.oid = dbid \
-             WHERE refclassid = 'pg_authid'::regclass AND datname = current_database()",
-        )
-        .into_iter()
-        .map(Name::from)
-        .collect(),
-        tablespaces: Vec::new(),
-        large_objects: 0,
-        superuser_needed: lines("SELECT 'event trigger ' || evtname FROM pg_event_trigger"),
-        selection: None,
+        statistics: Statistics { rows: dumped.rows, database_bytes: dumped.database_bytes, ..Statistics::default() },
+        incomplete: dumped.incomplete,
+        postgresql: Some(dumped.facts),
     }
 }
 
@@ -273,6 +195,22 @@ impl Job {
             scratch: self.scratch.path().to_owned(),
             runtime: self.runtime.handle().clone(),
         }
+    }
+
+    /// Backs up a database as superuser.
+    pub(super) fn back_up(&self, server: &TestServer, database: &str) -> Backup {
+        let request = DumpRequest {
+            connection: server.spec("postgres", database),
+            selection: Selection::default(),
+            lock_timeout: Duration::from_secs(5),
+            client_bin_dir: Some(server.bin().to_owned()),
+        };
+        let mut sink = MemorySink::default();
+        let scratch = tempfile::tempdir().unwrap();
+        let context = JobContext { scratch: scratch.path().to_owned(), ..self.context() };
+        let dumped = dump(&request, &mut sink, &context).unwrap();
+        let manifest = manifest(sink.files, dumped);
+        Backup { manifest, files: sink.contents, damaged: None, on_open: None }
     }
 
     fn with_request<T>(

@@ -1,4 +1,7 @@
 //! Restores on a real server.
 
+mod failures;
 mod fixture;
+mod rights;
+mod tables;
 mod whole;

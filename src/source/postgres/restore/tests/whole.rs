@@ -16,7 +16,7 @@ fn with_sample() -> (TestServer, Job, Backup) {
     let server = TestServer::start("");
     server.sql("postgres", sample());
     let job = Job::new();
-    let backup = back_up(&server, "shop", job.scratch.path());
+    let backup = job.back_up(&server, "shop");
     (server, job, backup)
 }
 
@@ -51,4 +51,42 @@ fn without_owners_and_privileges_everything_belongs_to_the_restoring_role() {
         &dump_of(&server, "shop", &["--no-owner", "--no-privileges", "--no-comments"]).replace("Owner: shop_owner", ""),
         &dump_of(&server, "mine", &["--no-owner", "--no-privileges", "--no-comments"]).replace("Owner: postgres", ""),
     );
+}
+
+#[test]
+fn a_database_of_another_encoding_keeps_its_bytes() {
+    let server = TestServer::start("");
+    let job = Job::new();
+    server.sql("postgres", "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'");
+    server.sql(
+        "latin",
+        b"SET client_encoding = 'LATIN1'; CREATE SCHEMA \"s\xe9\"; CREATE TABLE \"s\xe9\".\"\xfcber\" (\"\xe4\" text);\
+          INSERT INTO \"s\xe9\".\"\xfcber\" SELECT 'gr\xfc\xdfe ' || i FROM generate_series(1, 100) i;",
+    );
+    let backup = job.back_up(&server, "latin");
+    let report = job.restore(&server, "postgres", &backup, to("größer")).unwrap();
+    assert_eq!(report.rows, 100);
+    let dump = |database| client(&server, "pg_dump", database, &["--data-only", "--inserts"]);
+    let rows = |dump: Vec<u8>| {
+        dump.split(|&b| b == b'\n').filter(|l| l.starts_with(b"INSERT")).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    assert_eq!(rows(dump("latin")), rows(dump("größer")));
+    assert_eq!(server.sql("größer", "SHOW server_encoding"), "LATIN1");
+}
+
+#[test]
+fn a_database_moves_to_an_empty_server_with_its_roles() {
+    let (server, job, backup) = with_sample();
+    let empty = TestServer::start("");
+    let plan = job.plan(&empty, "postgres", &backup, RestoreChoices::default());
+    assert!(plan.has_obstacle("missing-role"), "{plan}");
+    assert!(plan.missing_roles.iter().all(|role| role.in_backup), "{:?}", plan.missing_roles);
+
+    let options = RestoreChoices { create_roles: true, ..RestoreChoices::default() };
+    let report = job.restore(&empty, "postgres", &backup, options).unwrap();
+    assert_eq!(report.database, "shop".into());
+    assert!(!report.created_roles.is_empty());
+    assert_same(&dump_of(&server, "shop", &[]), &dump_of(&empty, "shop", &[]));
+    let staff = "SELECT rolinherit, rolconfig FROM pg_roles WHERE rolname = 'shop_staff'";
+    assert_eq!(empty.sql("postgres", staff), "f|{work_mem=8MB}");
 }

@@ -250,13 +250,13 @@ pub(super) struct Space {
 }
 
 /// Compares the size with what is free, where the server's files are on this host.
-pub(super) async fn space(look: &Look<'_>, findings: &mut Findings) -> Result<Space, SourceError> {
+pub(super) async fn space(look: &Look<'_>, row_bytes: u64, findings: &mut Findings) -> Result<Space, SourceError> {
     let options = &look.request.options;
     let needed = if options.tables.is_empty() {
         look.manifest.statistics.database_bytes
     } else {
         // Rows take about as much as their text, and indexes as much again.
-        2 * look.manifest.tables().filter(|table| is_named(look, table)).map(|table| table.bytes).sum::<u64>()
+        2 * row_bytes
     };
     let free = match data_directory(look).await? {
         Some(folder) if look.request.connection.host.starts_with('/') => free_bytes(Path::new(&folder)),
@@ -276,11 +276,6 @@ pub(super) async fn space(look: &Look<'_>, findings: &mut Findings) -> Result<Sp
         ),
     }
     Ok(Space { needed, free })
-}
-
-fn is_named(look: &Look<'_>, table: &crate::model::manifest::Table) -> bool {
-    let shown = format!("{}.{}", table.schema, table.name);
-    look.request.options.tables.contains(&shown)
 }
 
 async fn data_directory(look: &Look<'_>) -> Result<Option<String>, SourceError> {

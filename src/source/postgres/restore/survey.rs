@@ -156,19 +156,19 @@ pub(super) fn survey(
     named.read(&script);
     drop(script);
 
+    let planned = planned_backup(manifest, facts, selection.as_ref());
     let look = Look { session: &session, cancel: &context.cancel, request, manifest, facts, me: &me };
     let checks = async {
         server_checks::target(&look, &mut findings).await?;
         let tablespace = server_checks::tablespaces(&look, &mut findings).await?;
         server_checks::locale(&look, &mut findings).await?;
         server_checks::extensions(&look, &mut findings).await?;
-        let space = server_checks::space(&look, &mut findings).await?;
+        let space = server_checks::space(&look, planned.bytes, &mut findings).await?;
         let roles = role_checks::roles(&look, &globals, &named, &mut findings).await?;
         let settings = role_checks::settings(&look, &roles, &mut findings).await?;
         Ok::<_, SourceError>((tablespace, space, roles, settings))
     };
     let (tablespace, space, roles, settings) = context.runtime.block_on(checks)?;
-    let planned = planned_backup(manifest, facts, selection.as_ref());
     let steps = steps(request, manifest, &roles.create, selection.as_ref());
     let server = session.server();
     let plan = RestorePlan {
@@ -240,23 +240,28 @@ fn select(
     if request.options.tables.is_empty() {
         return Ok(None);
     }
+    let toc = Toc::parse(&archive.listing(programs, context)?);
+    let owners: Vec<Name> = facts.roles.iter().chain([&facts.database.owner]).cloned().collect();
     let known: BTreeSet<(Name, Name)> =
         manifest.tables().map(|table| (table.schema.clone(), table.name.clone())).collect();
     let mut wanted = Vec::new();
     for text in &request.options.tables {
-        let alike: Vec<_> = known.iter().filter(|(schema, name)| is_called(schema, name, text)).collect();
-        match alike[..] {
-            [table] => wanted.push(table.clone()),
-            [] => findings
-                .obstacle("no-such-table", format!("the backup holds no rows of a table {text:?} (give schema.table)")),
-            _ => {
-                findings.obstacle("no-such-table", format!("{text:?} is the name of more than one table of the backup"))
+        let mut alike: BTreeSet<_> =
+            known.iter().filter(|(schema, name)| is_called(schema, name, text)).cloned().collect();
+        // A partitioned table has no rows of its own: those of its partitions may stand under their names.
+        alike.extend(splits(text).filter(|table| toc.has_table(table, &owners)));
+        let message = match alike.len() {
+            0 => format!("the backup holds no table {text:?} (give schema.table)"),
+            1 => {
+                wanted.extend(alike);
+                continue;
             }
-        }
+            _ => format!("{text:?} is the name of more than one table of the backup"),
+        };
+        findings.obstacle("no-such-table", message);
     }
     let known: Vec<_> = known.into_iter().collect();
-    let owners: Vec<Name> = facts.roles.iter().chain([&facts.database.owner]).cloned().collect();
-    let selection = match Toc::parse(&archive.listing(programs, context)?).select(&wanted, &known, &owners) {
+    let selection = match toc.select(&wanted, &known, &owners) {
         Ok(selection) => selection,
         Err(error) => {
             findings.obstacle("no-such-table", error.to_string());
@@ -268,6 +273,11 @@ fn select(
         findings.notice("left-out", message);
     }
     Ok(Some(selection))
+}
+
+/// All ways to read a text as schema and table: either may hold dots.
+fn splits(text: &str) -> impl Iterator<Item = (Name, Name)> {
+    text.match_indices('.').map(|(at, _)| (Name::from(&text[..at]), Name::from(&text[at + 1..])))
 }
 
 fn is_called(schema: &Name, name: &Name, text: &str) -> bool {

@@ -123,6 +123,12 @@ impl Toc {
         Ok(TableSelection { list, tables: tables.collect(), left_out })
     }
 
+    /// Whether the archive has this table, unmistakably.
+    #[must_use]
+    pub fn has_table(&self, table: &(Name, Name), owners: &[Name]) -> bool {
+        self.find_table(table, owners).is_ok()
+    }
+
     fn find_table(&self, (schema, name): &(Name, Name), owners: &[Name]) -> Result<u32, TocError> {
         let prefix = [printed(schema).as_slice(), b" ", &printed(name), b" "].concat();
         let tables = self.entries.iter().filter(|entry| entry.kind == Some("TABLE"));

@@ -105,6 +105,12 @@ impl TestServer {
         }
     }
 
+    /// Starts it again after it died, or was ended as by a crash.
+    pub(crate) fn restart(&mut self) {
+        self.stop(Signal::SIGQUIT);
+        self.launch();
+    }
+
     fn stop(&mut self, signal: Signal) {
         if let Some(mut child) = self.process.take() {
             let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);

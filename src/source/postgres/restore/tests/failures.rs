@@ -157,8 +157,7 @@ fn the_server_may_die() {
     assert!(error.to_string().contains("is still there"), "{error}");
     let name = job.names.lock().unwrap().last().cloned().flatten().expect("the journal keeps the name");
 
-    server.kill();
-    server.launch();
+    server.restart();
     assert_eq!(leftovers(&server), name.display());
     let other = restore::sweep(&server.spec("postgres", "postgres"), &["small".into()], &job.context());
     assert_eq!(other.unwrap_err().code(), ErrorCode::InvalidArgs);

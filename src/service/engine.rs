@@ -4,7 +4,8 @@
 //! snapshot of the configuration and uses that to its end, so a reload never changes a running job.
 
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
+    os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -64,6 +65,9 @@ impl Engine {
     pub fn start(folders: Folders, runtime: Handle) -> Result<Arc<Self>, ServiceError> {
         let config = Arc::new(config::load(&folders.config)?);
         let jobs = Jobs::open(&folders.state, job_limits(&config), runtime.clone())?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&folders.cache).map_err(|error| {
+            ServiceError::new(ErrorCode::Io, format!("cannot make the folder {}: {error}", folders.cache.display()))
+        })?;
         let opening = Opening::begin(&config.repository, &folders.cache, &runtime);
         let engine = Arc::new(Self { folders, config: RwLock::new(config), opening, jobs, runtime });
         restore::sweep_after_crash(&engine);

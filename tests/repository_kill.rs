@@ -26,26 +26,24 @@ use backupd::{
     stream::Cancel,
 };
 
-/// Names the repository to the child, and the time that it takes for now.
+/// Names the repository to the child.
 const REPOSITORY: &str = "BACKUPD_TEST_REPOSITORY";
+/// Tells the child how large a backup to take, bytes.
+const SIZE: &str = "BACKUPD_TEST_SIZE";
 
 fn now() -> u64 {
     u64::try_from(chrono::Utc::now().timestamp_micros()).unwrap()
 }
 
-fn content(n: u8) -> Vec<u8> {
-    // More than a pack, which does not compress, and something that changes.
-    let mut bytes = vec![0; 34 << 20];
+/// Bytes that do not compress. All but the last 34 MiB, more than a pack holds, are the same for every `n`.
+fn content(n: u8, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
     blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-    bytes.extend(vec![n; 50_000 + usize::from(n)]);
-    if n > 0 {
-        let half = bytes.len() / 2;
-        blake3::Hasher::new().update(&[n]).finalize_xof().fill(&mut bytes[half..]);
-    }
+    blake3::Hasher::new().update(&[n]).finalize_xof().fill(&mut bytes[size.saturating_sub(34 << 20)..]);
     bytes
 }
 
-fn take(owned: &OwnedRepository, scratch: &Path, n: u8) -> Result<BackupFolder, RepositoryError> {
+fn take(owned: &OwnedRepository, scratch: &Path, bytes: &[u8]) -> Result<BackupFolder, RepositoryError> {
     let mut writer = owned.begin_backup(BeginBackup {
         source: SourceKey::single("shop".parse().unwrap()),
         run_id: RunId::new(),
@@ -61,7 +59,7 @@ fn take(owned: &OwnedRepository, scratch: &Path, n: u8) -> Result<BackupFolder, 
     })?;
     let mut write = || {
         writer.begin_file("data-000.sql", FileRole::Data)?;
-        writer.bytes().write(&content(n))?;
+        writer.bytes().write(bytes)?;
         writer.end_file(Vec::new())
     };
     write().map_err(RepositoryError::from_io)?;
@@ -100,24 +98,30 @@ fn child() {
     let Some(path) = std::env::var_os(REPOSITORY).map(PathBuf::from) else { return };
     let owned = OwnedRepository::create_path(&path, CodecName::Gzip).unwrap();
     let first = listed(&owned).remove(0);
-    take(&owned, path.parent().unwrap(), 1).unwrap();
+    let size = std::env::var(SIZE).unwrap().parse().unwrap();
+    take(&owned, path.parent().unwrap(), &content(1, size)).unwrap();
     let options = GcOptions { now: now(), ..GcOptions::default() };
     owned.delete_backup(&first, options, &Cancel::new()).unwrap();
 }
 
-fn kill_at(place: &str) {
+fn kill_at(place: &str, size: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("repository");
     {
         let owned = OwnedRepository::create_path(&path, CodecName::Gzip).unwrap();
-        take(&owned, folder.path(), 0).unwrap();
+        take(&owned, folder.path(), &content(0, size)).unwrap();
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["child", "--exact", "--ignored", "--nocapture"]).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = child.env(REPOSITORY, &path).env("BACKUPD_FAIL_POINT", format!("{place}=kill")).status().unwrap();
+    let status = child
+        .env(REPOSITORY, &path)
+        .env(SIZE, size.to_string())
+        .env("BACKUPD_FAIL_POINT", format!("{place}=kill"))
+        .status()
+        .unwrap();
     assert_eq!(status.signal(), Some(9), "{place} was not reached: {status}");
 
-    let known = [content(0), content(1)];
+    let known = [content(0, size), content(1, size)];
     let reader = Repository::open_path(&path).unwrap();
     let before = listed(&reader);
     assert!(!before.is_empty(), "{place}: there is always a backup");
@@ -125,9 +129,9 @@ fn kill_at(place: &str) {
         assert!(known.contains(&read(&reader, backup)), "{place}");
     }
     let owned = OwnedRepository::create_path(&path, CodecName::Gzip).unwrap();
-    let next = take(&owned, folder.path(), 2).unwrap();
+    let next = take(&owned, folder.path(), &content(2, size)).unwrap();
     free(&owned);
-    assert!(read(&owned, &next) == content(2), "{place}");
+    assert!(read(&owned, &next) == content(2, size), "{place}");
     for backup in &before {
         assert!(known.contains(&read(&owned, backup)), "{place}");
     }
@@ -143,13 +147,13 @@ fn kill_at(place: &str) {
 #[test]
 fn sigkill_at_every_named_step_loses_nothing() {
     for place in FAIL_POINTS {
-        kill_at(place);
+        kill_at(place, 2 << 20);
     }
 }
 
 #[test]
 fn sigkill_at_the_second_pack_loses_nothing() {
     for place in ["pack-created#2", "pack-written#2", "pack-synced#2", "pack-renamed#2", "pack-in-session#2"] {
-        kill_at(place);
+        kill_at(place, 46 << 20);
     }
 }

@@ -22,6 +22,8 @@ use crate::{
 
 /// How often the rename and the drop are tried while others are connected. Each try waits five seconds on the server.
 const TRIES: u32 = 4;
+/// How long creating or publishing may take. Up to PostgreSQL 14 a checkpoint is part of the first.
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long cleaning up may take in all.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -36,9 +38,20 @@ pub(super) async fn create(
     let major = session.server().major();
     let mut sql = database_sql::create_statement(&decisions.properties, name, major, decisions.with_tablespace);
     sql.extend([b" OWNER = ".as_slice(), &quote_ident(decisions.properties.owner.as_bytes())].concat());
-    session.execute(cancel, &format!("cannot create database {:?}", name.display()), &sql).await?;
+    cancel.check()?;
+    execute_whole(session, &format!("cannot create database {:?}", name.display()), &sql).await?;
     let sql = [b"REVOKE ALL ON DATABASE ".as_slice(), &quote_ident(name.as_bytes()), b" FROM PUBLIC"].concat();
     session.execute(cancel, "cannot close the new database to others", &sql).await
+}
+
+/// Runs a statement to its end whatever the cancel flag says: a cancel that is too late for the server would leave it
+/// unknown whether the statement was carried out.
+async fn execute_whole(session: &Session, attempted: &str, sql: &[u8]) -> Result<(), SourceError> {
+    let never = Cancel::new();
+    tokio::time::timeout(WHOLE_TIMEOUT, session.execute(&never, attempted, sql)).await.unwrap_or_else(|_| {
+        let message = format!("{attempted}: the server did not end it within {} s", WHOLE_TIMEOUT.as_secs());
+        Err(SourceError::new(ErrorCode::RestoreFailed, message))
+    })
 }
 
 /// The transaction that publishes: name, privileges, comment, limit, settings.
@@ -74,7 +87,7 @@ pub(super) async fn publish(
     loop {
         // A rename needs the database to itself: monitoring may have come in.
         disconnect_others(session, cancel, temporary).await?;
-        let Err(error) = session.execute(cancel, "cannot publish the new database", &sql).await else { return Ok(()) };
+        let Err(error) = execute_whole(session, "cannot publish the new database", &sql).await else { return Ok(()) };
         session.execute(cancel, "cannot end a transaction", b"ROLLBACK").await?;
         if is_there(session, cancel, target).await? {
             let message = format!("database {:?} was created by somebody else meanwhile", target.display());

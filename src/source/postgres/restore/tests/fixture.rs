@@ -26,6 +26,8 @@ use crate::{
 #[error("a chunk does not match its hash")]
 pub(super) struct Damage;
 
+type OnOpen = Box<dyn Fn(&str) + Send + Sync>;
+
 /// A backup.
 pub(super) struct Backup {
     pub(super) manifest: Manifest,
@@ -33,7 +35,7 @@ pub(super) struct Backup {
     /// A file and the place in it at which reading fails.
     pub(super) damaged: Option<(&'static str, usize)>,
     /// Called with a file's name before it is opened.
-    pub(super) on_open: Option<Box<dyn Fn(&str) + Send + Sync>>,
+    pub(super) on_open: Option<OnOpen>,
 }
 
 struct Input {

@@ -2,6 +2,7 @@
 //!
 //! - `arguments`: the command line; `verbs`: one file per verb; `selector`: how a backup is named on it.
 //! - `client`: the way to the daemon; `follow`: waiting for a job without missing or inventing its end.
+//! - `no_daemon`: the verbs that only read, on a repository where nothing runs.
 //! - `output`, `table`, `human`, `progress`, `confirm`: what people and scripts see.
 //! - `error`: what went wrong, with the exit code and the hint of the one table of errors.
 //!
@@ -14,6 +15,7 @@ mod confirm;
 mod error;
 mod follow;
 mod human;
+mod no_daemon;
 mod output;
 mod progress;
 mod selector;

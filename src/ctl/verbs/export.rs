@@ -28,20 +28,11 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &ExportA
     };
     let job = follow::run(&mut client, output, "export", OnInterrupt::Cancel, start).await?;
     job.check()?;
-    let length = target.publish()?;
-    if let Some((path, length)) = length {
-        if output.is_json() {
-            return output.json(&job.json);
-        }
-        if !output.is_quiet() {
-            say(format_args!("Wrote {} to {}.", human::size(length), path.display()));
-        }
-    }
-    Ok(())
+    target.conclude(output, &job.json)
 }
 
 /// Where the script goes.
-pub(super) enum Target<'a> {
+pub(in crate::ctl) enum Target<'a> {
     /// Standard output.
     Stdout,
     /// A file beside the one that it becomes; deleted unless it is published.
@@ -53,7 +44,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// `InvalidArgs` for a terminal; `Io`.
-    pub(super) fn open(output: &Output, path: Option<&'a Path>) -> Result<Self, CtlError> {
+    pub(in crate::ctl) fn open(output: &Output, path: Option<&'a Path>) -> Result<Self, CtlError> {
         let Some(path) = path else {
             if output.is_terminal() {
                 return Err(CtlError::usage(
@@ -72,7 +63,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// `Io`.
-    pub(super) fn descriptor(&self) -> Result<OwnedFd, CtlError> {
+    pub(in crate::ctl) fn descriptor(&self) -> Result<OwnedFd, CtlError> {
         let cloned = match self {
             Self::Stdout => io::stdout().as_fd().try_clone_to_owned(),
             Self::File(_, temporary) => temporary.as_file().as_fd().try_clone_to_owned(),
@@ -80,11 +71,26 @@ impl<'a> Target<'a> {
         cloned.map_err(|error| CtlError::io("cannot duplicate a descriptor", &error))
     }
 
+    /// Publishes what was written, and says so: where it went to standard output, nothing more may be printed there.
+    ///
+    /// # Errors
+    /// `Io`, `NoSpace`; the file is then not there.
+    pub(in crate::ctl) fn conclude(self, output: &Output, json: &serde_json::Value) -> Result<(), CtlError> {
+        let Some((path, length)) = self.publish()? else { return Ok(()) };
+        if output.is_json() {
+            return output.json(json);
+        }
+        if !output.is_quiet() {
+            say(format_args!("Wrote {} to {}.", human::size(length), path.display()));
+        }
+        Ok(())
+    }
+
     /// Makes the file visible under its name, all of it on disk. Gives its name and length; nothing for standard output.
     ///
     /// # Errors
     /// `Io`, `NoSpace`; the file is then not there.
-    pub(super) fn publish(self) -> Result<Option<(&'a Path, u64)>, CtlError> {
+    fn publish(self) -> Result<Option<(&'a Path, u64)>, CtlError> {
         let Self::File(path, temporary) = self else { return Ok(None) };
         let failed = |error: &io::Error| CtlError::io(format_args!("cannot write {}", path.display()), error);
         let length = temporary.as_file().metadata().map_err(|error| failed(&error))?.len();

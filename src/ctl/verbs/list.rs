@@ -38,7 +38,8 @@ pub(super) async fn run(client: &Client, output: &Output, arguments: &ListArgume
     print(output, &backups)
 }
 
-pub(super) fn filter(arguments: &ListArguments) -> Result<ListFilter, CtlError> {
+/// The filter for the service.
+pub(in crate::ctl) fn filter(arguments: &ListArguments) -> Result<ListFilter, CtlError> {
     Ok(ListFilter {
         source: arguments.source.as_ref().or(arguments.source_option.as_ref()).cloned().unwrap_or_default(),
         tag: arguments.tag.clone(),
@@ -48,7 +49,7 @@ pub(super) fn filter(arguments: &ListArguments) -> Result<ListFilter, CtlError> 
 }
 
 /// Prints a listing.
-pub(super) fn print(output: &Output, backups: &[BackupSummary]) -> Result<(), CtlError> {
+pub(in crate::ctl) fn print(output: &Output, backups: &[BackupSummary]) -> Result<(), CtlError> {
     if output.is_json() {
         let rows: Result<Vec<Value>, CtlError> = backups.iter().map(json).collect();
         return output.json(&rows?);

@@ -4,22 +4,22 @@ mod cancel;
 mod config;
 mod create;
 mod delete;
-mod export;
+pub(super) mod export;
 mod jobs;
-mod list;
+pub(super) mod list;
 mod reload;
-mod restore;
-mod show;
+pub(super) mod restore;
+pub(super) mod show;
 mod sources;
 mod status;
-mod verify;
+pub(super) mod verify;
 
 use super::{
     arguments::{Arguments, Verb},
     client::Client,
     error::CtlError,
     follow::Finished,
-    human,
+    human, no_daemon,
     output::Output,
 };
 
@@ -31,6 +31,9 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     let verb = arguments.verb.as_ref().unwrap_or(&Verb::Status);
     if let Verb::Config(verb) = verb {
         return config::run(verb, output);
+    }
+    if let Some(repository) = &arguments.common.repository {
+        return no_daemon::run(verb, repository, output).await;
     }
     let client = Client::connect(&arguments.common).await?;
     match verb {

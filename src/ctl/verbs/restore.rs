@@ -10,7 +10,7 @@ use super::{
         client::Client,
         confirm,
         error::CtlError,
-        follow::{self, Finished, OnInterrupt},
+        follow::{self, OnInterrupt},
         human,
         output::{Output, say},
         table::visible,
@@ -31,10 +31,7 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &Restore
     }
     if !arguments.yes {
         let text = client.manager().plan_restore(&selector, &restore_options_to_wire(&options), 0).await?;
-        let plan = Plan::parse(&text)?;
-        say(plan.for_people().trim_end());
-        plan.check()?;
-        confirm::ask("Restore now?", "the restore").await?;
+        ask(&text).await?;
     }
     let start = async |manager: ManagerProxy<'static>| {
         manager.restore_backup(&selector, &restore_options_to_wire(&options), 0).await
@@ -43,11 +40,19 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &Restore
         return follow::start_only(&client, output, start).await;
     }
     let job = follow::run(&mut client, output, "restore", OnInterrupt::Detach, start).await?;
-    conclude(output, &job, || sentence(&job))
+    conclude(output, &job, || sentence(&job.view.statistics, &took(&job)))
+}
+
+/// Shows a plan and asks whether to carry it out; does not ask about one that would fail.
+pub(in crate::ctl) async fn ask(plan: &str) -> Result<(), CtlError> {
+    let plan = Plan::parse(plan)?;
+    say(plan.for_people().trim_end());
+    plan.check()?;
+    confirm::ask("Restore now?", "the restore").await
 }
 
 /// Prints the plan of `--dry-run`; what stands in the way is the error.
-pub(super) fn print_plan(output: &Output, text: &str) -> Result<(), CtlError> {
+pub(in crate::ctl) fn print_plan(output: &Output, text: &str) -> Result<(), CtlError> {
     let plan = Plan::parse(text)?;
     if output.is_json() {
         output.json(&plan.json)?;
@@ -57,16 +62,14 @@ pub(super) fn print_plan(output: &Output, text: &str) -> Result<(), CtlError> {
     plan.check()
 }
 
-/// What was restored, from the statistics of the job.
-fn sentence(job: &Finished) -> String {
-    let statistics = &job.view.statistics;
-    let database = statistics.get("database").or_else(|| statistics.get("target"));
-    let database = database.and_then(|name| serde_json::from_value::<Name>(name.clone()).ok());
+/// What was restored, from the report of the restore.
+pub(in crate::ctl) fn sentence(statistics: &serde_json::Map<String, serde_json::Value>, took: &str) -> String {
+    let database = statistics.get("database").and_then(|name| serde_json::from_value::<Name>(name.clone()).ok());
     let mut text = "Restored".to_owned();
     if let Some(database) = database {
         let _ = write!(text, " into the database {database}");
     }
-    let _ = write!(text, " in {}", took(job));
+    let _ = write!(text, " in {took}");
     if let Some(rows) = statistics.get("rows").and_then(serde_json::Value::as_u64) {
         let _ = write!(text, ": {} rows, counted", human::count(rows));
     }

@@ -19,7 +19,11 @@ const TABLES_SHOWN: usize = 20;
 
 pub(super) async fn run(client: &Client, output: &Output, arguments: &BackupArguments) -> Result<(), CtlError> {
     let text = client.manager().describe_backup(&arguments.selector()?, 0).await?;
-    print(output, &text)
+    print(output, serde_json::from_str(&text).map_err(odd)?)
+}
+
+fn odd(error: serde_json::Error) -> CtlError {
+    CtlError::new(ErrorCode::NotSupported, format!("cannot read what is said of the backup: {error}"))
 }
 
 /// What `DescribeBackup` says.
@@ -32,14 +36,11 @@ struct Description {
 }
 
 /// Prints a description as `DescribeBackup` gives it.
-pub(super) fn print(output: &Output, text: &str) -> Result<(), CtlError> {
-    let odd = |error: serde_json::Error| {
-        CtlError::new(ErrorCode::NotSupported, format!("cannot read what the daemon says of the backup: {error}"))
-    };
+pub(in crate::ctl) fn print(output: &Output, json: serde_json::Value) -> Result<(), CtlError> {
     if output.is_json() {
-        return output.json(&serde_json::from_str::<serde_json::Value>(text).map_err(odd)?);
+        return output.json(&json);
     }
-    let description: Description = serde_json::from_str(text).map_err(odd)?;
+    let description: Description = serde_json::from_value(json).map_err(odd)?;
     output.text(&facts(&description))?;
     let style = output.style();
     output.text("\nFiles:\n")?;

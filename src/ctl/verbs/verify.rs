@@ -5,7 +5,7 @@ use super::{
         arguments::VerifyArguments,
         client::Client,
         error::CtlError,
-        follow::{self, Finished, OnInterrupt},
+        follow::{self, OnInterrupt},
         human,
         output::Output,
         selector,
@@ -15,11 +15,7 @@ use super::{
 use crate::{bus::proxy::ManagerProxy, bus::types::verify_options_to_wire, service::operations::VerifyRequest};
 
 pub(super) async fn run(mut client: Client, output: &Output, arguments: &VerifyArguments) -> Result<(), CtlError> {
-    let request = VerifyRequest {
-        backup: arguments.backup.as_deref().map(selector::selector).transpose()?.unwrap_or_default(),
-        source: arguments.source.clone().unwrap_or_default(),
-        level: arguments.level.into(),
-    };
+    let request = request(arguments)?;
     let start = async |manager: ManagerProxy<'static>| {
         manager.verify_backup(&request.backup, &verify_options_to_wire(&request), 0).await
     };
@@ -27,14 +23,26 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &VerifyA
         return follow::start_only(&client, output, start).await;
     }
     let job = follow::run(&mut client, output, "verification", OnInterrupt::Detach, start).await?;
-    conclude(output, &job, || sentence(&job))
+    conclude(output, &job, || sentence(&job.view.statistics, &took(&job)))
 }
 
-fn sentence(job: &Finished) -> String {
-    let number = |name: &str| job.view.statistics.get(name).and_then(serde_json::Value::as_u64);
-    let backups = number("backups").and_then(|n| usize::try_from(n).ok());
-    let what = backups.map_or_else(|| "Everything".to_owned(), |backups| human::plural(backups, "backup"));
-    let read = number("bytes_read").or_else(|| number("raw_bytes")).filter(|bytes| *bytes > 0);
-    let read = read.map_or_else(String::new, |bytes| format!(", {} read", human::size(bytes)));
-    format!("{what} verified in {}{read}: no damage found.", took(job))
+/// What is asked for.
+pub(in crate::ctl) fn request(arguments: &VerifyArguments) -> Result<VerifyRequest, CtlError> {
+    Ok(VerifyRequest {
+        backup: arguments.backup.as_deref().map(selector::selector).transpose()?.unwrap_or_default(),
+        source: arguments.source.clone().unwrap_or_default(),
+        level: arguments.level.into(),
+    })
+}
+
+/// What was looked at, from the report of the verification.
+pub(in crate::ctl) fn sentence(statistics: &serde_json::Map<String, serde_json::Value>, took: &str) -> String {
+    let number = |name: &str| statistics.get(name).and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let backups = human::plural(usize::try_from(number("good")).unwrap_or(usize::MAX), "backup");
+    let looked = match (number("raw_bytes"), number("stored_bytes")) {
+        (0, 0) => String::new(),
+        (0, stored) => format!(", {} of stored data", human::size(stored)),
+        (raw, _) => format!(", {} of SQL decoded and compared", human::size(raw)),
+    };
+    format!("{backups} verified in {took}{looked}: no damage found.")
 }

@@ -1,0 +1,258 @@
+//! The verbs that only read, on a repository where no daemon runs: `list`, `show`, `verify`, `export`, `restore`.
+//!
+//! Invariant: nothing is written to the repository, not even what a verification finds.
+
+use std::{
+    fs::File,
+    io::BufWriter,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    arguments::{BackupArguments, ExportArguments, RestoreArguments, Verb, VerifyArguments},
+    error::CtlError,
+    human,
+    output::{Output, say},
+    progress::{JobView, Progress},
+    table::visible,
+    verbs,
+};
+use crate::{
+    config::{ConnectionSpec, PasswordSource, Secret, uri},
+    model::{ErrorCode, RunId, summary::BackupSummary},
+    repository::{Repository, catalog::Catalog},
+    service::{
+        ServiceError, export, listing,
+        operations::{ListFilter, VerifyRequest},
+        reading, restore,
+        selector::Selector,
+        verify,
+    },
+    source::JobContext,
+    stream::{self, Cancel, CancelReason},
+};
+
+/// Carries out a verb that only reads.
+///
+/// # Errors
+/// `InvalidArgs` for a verb that needs the daemon; what the verb meets.
+pub(super) async fn run(verb: &Verb, repository: &Path, output: &Output) -> Result<(), CtlError> {
+    match verb {
+        Verb::List(arguments) => {
+            let filter = verbs::list::filter(arguments)?;
+            let reading = Reading::open(repository)?;
+            verbs::list::print(output, &listing::matching(&reading.backups, &filter)?)
+        }
+        Verb::Show(arguments) => {
+            let (reading, backup) = Reading::find(repository, arguments)?;
+            verbs::show::print(output, reading::describe(&reading.repository, &backup)?)
+        }
+        Verb::Verify(arguments) => run_verify(repository, output, arguments).await,
+        Verb::Export(arguments) => run_export(repository, output, arguments).await,
+        Verb::Restore(arguments) => run_restore(repository, output, arguments).await,
+        _ => Err(CtlError::usage("this needs the daemon; --no-daemon is for list, show, verify, export and restore")),
+    }
+}
+
+/// A repository opened for reading, and the backups in it in the order of listings.
+struct Reading {
+    repository: Repository,
+    backups: Vec<BackupSummary>,
+}
+
+impl Reading {
+    fn open(path: &Path) -> Result<Self, CtlError> {
+        let opened = Repository::open_path(path).map_err(ServiceError::from)?;
+        let catalog = Catalog::open(&opened, None).map_err(ServiceError::from)?;
+        for problem in catalog.problems() {
+            say(format_args!("Cannot list the backup in {}: {}", problem.folder.path(), visible(&problem.message)));
+        }
+        let backups = catalog.backups().into_iter().cloned().collect();
+        Ok(Self { repository: opened, backups })
+    }
+
+    fn select(&self, selector: &str) -> Result<BackupSummary, CtlError> {
+        Ok(Selector::parse(selector)?.find(self.backups.iter())?.clone())
+    }
+
+    fn find(path: &Path, arguments: &BackupArguments) -> Result<(Self, BackupSummary), CtlError> {
+        let selector = arguments.selector()?;
+        let reading = Self::open(path)?;
+        let backup = reading.select(&selector)?;
+        Ok((reading, backup))
+    }
+}
+
+async fn run_verify(path: &Path, output: &Output, arguments: &VerifyArguments) -> Result<(), CtlError> {
+    let request: VerifyRequest = verbs::verify::request(arguments)?;
+    let reading = Reading::open(path)?;
+    let backups = if request.backup.is_empty() {
+        listing::matching(&reading.backups, &ListFilter { source: request.source, ..ListFilter::default() })?
+    } else {
+        vec![reading.select(&request.backup)?]
+    };
+    let level = request.level;
+    let began = Instant::now();
+    let work = move |context: &JobContext| verify::examine(&reading.repository, &backups, level, context);
+    let report = with_progress(output, "verification", work).await?;
+    let statistics = verify::statistics(&report);
+    if output.is_json() {
+        output.json(&statistics)?;
+    }
+    verify::judge(&report)?;
+    if output.is_json() || output.is_quiet() {
+        return Ok(());
+    }
+    output.line(verbs::verify::sentence(&statistics, &took(began)))
+}
+
+async fn run_export(path: &Path, output: &Output, arguments: &ExportArguments) -> Result<(), CtlError> {
+    let (reading, backup) = Reading::find(path, &arguments.backup)?;
+    let target = verbs::export::Target::open(output, arguments.output.as_deref())?;
+    let descriptor = target.descriptor()?;
+    let work = move |context: &JobContext| {
+        let reader = reading::open_reader(&reading.repository, &backup, context)?;
+        export::export_sql(&reader, &mut BufWriter::new(File::from(descriptor)), context)
+    };
+    let exported = with_progress(output, "export", work).await?;
+    target.conclude(output, &json!({ "raw_bytes": exported.raw_bytes, "written_bytes": exported.written_bytes }))
+}
+
+async fn run_restore(path: &Path, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
+    let Some(connection) = &arguments.connection else {
+        return Err(CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"));
+    };
+    let connection = connection_of(connection, |name| std::env::var(name).ok())?;
+    let (reading, backup) = Reading::find(path, &arguments.backup)?;
+    let target = restore::Target { connection, client_bin_dir: None };
+    let options = arguments.options();
+    let reading = Arc::new(reading);
+    if arguments.dry_run || !arguments.yes {
+        let (reading, backup, target, options) = (reading.clone(), backup.clone(), target.clone(), options.clone());
+        let work = move |context: &JobContext| {
+            let reader = reading::open_reader(&reading.repository, &backup, context)?;
+            target.plan(&reader, &options, context)
+        };
+        let plan = to_json(&with_progress(output, "plan", work).await?)?.to_string();
+        if arguments.dry_run {
+            return verbs::restore::print_plan(output, &plan);
+        }
+        verbs::restore::ask(&plan).await?;
+    }
+    let began = Instant::now();
+    let work = move |context: &JobContext| {
+        let reader = reading::open_reader(&reading.repository, &backup, context)?;
+        target.restore(&reader, &options, RunId::new(), context, &|_| Ok(()))
+    };
+    let report = to_json(&with_progress(output, "restore", work).await?)?;
+    if output.is_json() {
+        return output.json(&report);
+    }
+    if output.is_quiet() {
+        return Ok(());
+    }
+    output.line(verbs::restore::sentence(report.as_object().unwrap_or(&serde_json::Map::new()), &took(began)))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value, CtlError> {
+    serde_json::to_value(value).map_err(|error| CtlError::new(ErrorCode::Internal, error.to_string()))
+}
+
+fn took(began: Instant) -> String {
+    human::duration(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+/// The connection to restore over, from a URI and libpq's variables for what it does not say.
+fn connection_of(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<ConnectionSpec, CtlError> {
+    let mut keys = uri::parse(text).map_err(|error| CtlError::usage(format!("--connection: {error}")))?;
+    let variable = |name| variable(name).filter(|value| !value.is_empty());
+    if keys.user.is_none() {
+        let user = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
+        keys.user = variable("PGUSER").or_else(user);
+    }
+    if keys.password.is_none() {
+        let given = variable("PGPASSWORD").map(|password| PasswordSource::Given(Secret::new(password)));
+        keys.password = given.or_else(|| variable("PGPASSFILE").map(|file| PasswordSource::PassFile(file.into())));
+    }
+    keys.database = keys.database.or_else(|| Some("postgres".into()));
+    keys.resolve().ok_or_else(|| CtlError::usage("--connection names no database"))
+}
+
+/// Runs blocking work in a thread, with progress; Control-C cancels it, and it cleans up after itself.
+async fn with_progress<T: Send + 'static>(
+    output: &Output,
+    title: &str,
+    work: impl FnOnce(&JobContext) -> Result<T, ServiceError> + Send + 'static,
+) -> Result<T, CtlError> {
+    let scratch = tempfile::tempdir().map_err(|error| CtlError::io("cannot make a scratch folder", &error))?;
+    let context = JobContext {
+        cancel: Cancel::new(),
+        progress: Arc::default(),
+        scratch: scratch.path().to_owned(),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let (cancel, state) = (context.cancel.clone(), context.progress.clone());
+    let mut task = tokio::task::spawn_blocking(move || work(&context));
+    let mut progress = Progress::new(title.to_owned(), output.is_quiet());
+    let began = Instant::now();
+    loop {
+        tokio::select! {
+            result = &mut task => {
+                return match result {
+                    Ok(result) => result.map_err(CtlError::from),
+                    Err(error) => Err(CtlError::new(ErrorCode::Internal, format!("the {title} died: {error}"))),
+                };
+            }
+            () = tokio::time::sleep(progress.interval()) => progress.update(&view(&state, began.elapsed())),
+            signal = tokio::signal::ctrl_c() => {
+                signal.map_err(|error| CtlError::io("cannot wait for Control-C", &error))?;
+                progress.say("Cancelling.");
+                cancel.cancel(CancelReason::Requested);
+            }
+        }
+    }
+}
+
+/// What the progress shows; the rate is the average.
+fn view(state: &stream::Progress, elapsed: Duration) -> JobView {
+    let (bytes_done, bytes_total) = (state.bytes_done(), state.bytes_total());
+    let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).max(1);
+    let rate = bytes_done.saturating_mul(1_000_000) / micros;
+    let left = bytes_total.saturating_sub(bytes_done).saturating_mul(1_000_000).checked_div(rate).unwrap_or_default();
+    JobView {
+        phase: state.phase().as_str().to_owned(),
+        bytes_done,
+        bytes_total,
+        rate,
+        expected_end_time: if left > 0 { human::now() + left } else { 0 },
+        ..JobView::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_takes_what_the_uri_does_not_say_from_the_variables() {
+        let none = |_: &str| None;
+        let spec = connection_of("postgresql://anna:secret@db:6432/", none).unwrap();
+        assert_eq!((spec.host.as_str(), spec.port, spec.user.as_str()), ("db", 6432, "anna"));
+        assert_eq!(
+            (spec.password, spec.database),
+            (PasswordSource::Given(Secret::new("secret".into())), "postgres".into())
+        );
+        let with =
+            |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
+        let spec = connection_of("postgresql://anna@db", with("PGPASSWORD", "p")).unwrap();
+        assert_eq!(spec.password, PasswordSource::Given(Secret::new("p".into())));
+        let spec = connection_of("postgresql://anna@db", with("PGPASSFILE", "/f")).unwrap();
+        assert_eq!(spec.password, PasswordSource::PassFile("/f".into()));
+        assert_eq!(connection_of("postgresql://", with("PGUSER", "otto")).unwrap().user, "otto");
+        assert_eq!(connection_of("db", none).unwrap_err().exit_code(), 2);
+    }
+}

@@ -1,6 +1,6 @@
 //! The command line of `backupctl`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -45,11 +45,35 @@ pub struct Common {
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Read the repository without a daemon (list, show, verify, export, restore)
-    #[arg(long, global = true, requires = "repository", conflicts_with_all = ["address", "bus"])]
+    #[arg(long, global = true)]
     pub no_daemon: bool,
     /// The folder of the repository, with --no-daemon
-    #[arg(long, global = true, value_name = "DIR", requires = "no_daemon")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub repository: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// The repository to read without a daemon, if that is asked for. Checked here because clap sees only the options
+    /// on the same side of the verb.
+    ///
+    /// # Errors
+    /// A sentence about options that contradict or need each other.
+    pub fn offline_repository(&self) -> Result<Option<&Path>, &'static str> {
+        let common = &self.common;
+        let connection = matches!(&self.verb, Some(Verb::Restore(restore)) if restore.connection.is_some());
+        match (common.no_daemon, &common.repository) {
+            (true, None) => Err("--no-daemon needs --repository DIR, the repository to read"),
+            (true, Some(_)) if common.address.is_some() || common.bus.is_some() => {
+                Err("--no-daemon contradicts --address and --bus")
+            }
+            (true, Some(repository)) => Ok(Some(repository)),
+            (false, Some(_)) => Err("--repository is for --no-daemon; a daemon knows its repository"),
+            (false, None) if connection => {
+                Err("--connection is for --no-daemon; a daemon knows the servers of its sources")
+            }
+            (false, None) => Ok(None),
+        }
+    }
 }
 
 /// A message bus.
@@ -204,7 +228,7 @@ pub struct RestoreArguments {
     #[arg(short, long)]
     pub yes: bool,
     /// The server to restore to, with --no-daemon: postgresql://USER@HOST (the password from it, $PGPASSWORD or $PGPASSFILE)
-    #[arg(long, value_name = "URI", requires = "no_daemon")]
+    #[arg(long, value_name = "URI")]
     pub connection: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
@@ -343,9 +367,6 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         for line in [
             "--address a --bus system status",
-            "--no-daemon list",
-            "--repository /x list",
-            "--no-daemon --repository /x --address a list",
             "show",
             "show abcd --source shop",
             "delete",
@@ -354,12 +375,36 @@ mod tests {
             "verify abcd --source shop",
             "verify --level=deep",
             "jobs 1 -n 3",
-            "restore abcd --connection postgresql://h",
             "unknown",
         ] {
             let words = std::iter::once("backupctl").chain(line.split(' '));
             let error = Arguments::try_parse_from(words).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn reading_without_a_daemon_is_all_or_nothing() {
+        let offline = |line: &str| {
+            let words = std::iter::once("backupctl").chain(line.split(' '));
+            let arguments = Arguments::try_parse_from(words).unwrap();
+            arguments.offline_repository().map(|repository| repository.map(Path::to_owned))
+        };
+        assert_eq!(offline("list"), Ok(None));
+        for good in
+            ["--no-daemon --repository /x list", "--no-daemon list --repository /x", "list --no-daemon --repository /x"]
+        {
+            assert_eq!(offline(good), Ok(Some("/x".into())), "{good}");
+        }
+        let restore = "--no-daemon --repository /x restore abcd --connection postgresql://h";
+        assert_eq!(offline(restore), Ok(Some("/x".into())));
+        for bad in [
+            "--no-daemon list",
+            "list --repository /x",
+            "--address a list --no-daemon --repository /x",
+            "restore abcd --connection postgresql://h",
+        ] {
+            assert!(offline(bad).is_err(), "{bad}");
         }
     }
 }

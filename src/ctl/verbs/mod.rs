@@ -32,7 +32,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     if let Verb::Config(verb) = verb {
         return config::run(verb, output);
     }
-    if let Some(repository) = &arguments.common.repository {
+    if let Some(repository) = arguments.offline_repository().map_err(CtlError::usage)? {
         return no_daemon::run(verb, repository, output).await;
     }
     let client = Client::connect(&arguments.common).await?;

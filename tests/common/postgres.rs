@@ -11,6 +11,9 @@ use std::{
 
 use super::{Finished, LIMIT, Scratch, process::Waited, project_file, run, run_within};
 
+/// SQL that changes the sample database: it doubles some of the events.
+pub const MORE_EVENTS: &str = "INSERT INTO shop.event SELECT session, at + interval '1 year', what FROM shop.event WHERE hashtext(session) % 3 = 0";
+
 /// A server in a private folder, reachable by a socket only, superuser `postgres`, without a password.
 #[derive(Debug)]
 pub struct Server {

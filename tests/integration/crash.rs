@@ -3,7 +3,7 @@
 
 use backupd::repository::FAIL_POINTS;
 
-use crate::common::{Server, World, dump_of, run};
+use crate::common::{MORE_EVENTS, Server, World, dump_of, run};
 
 /// The places that only deleting passes; `create` passes the others.
 const DELETE: &[&str] = &["record-written", "manifest-removed", "folder-removed", "pack-removed"];
@@ -33,7 +33,7 @@ fn killed_at(place: &str, verb: &[&str]) {
         daemon.create("shop", &[]);
     }
     every_backup_is_whole(&world, &mut known);
-    server.sql("shop", "DELETE FROM shop.event WHERE hashtext(session) % 3 = 1");
+    server.sql("shop", MORE_EVENTS);
 
     world.set_env("BACKUPD_FAIL_POINT", format!("{place}=kill"));
     let mut daemon = world.start();

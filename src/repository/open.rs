@@ -89,6 +89,18 @@ impl Repository {
         self.file.codec
     }
 
+    /// Fails where the repository was created with another codec than the one that is wanted.
+    ///
+    /// # Errors
+    /// `ConfigInvalid`.
+    pub fn require_codec(&self, codec: CodecName) -> Result<(), RepositoryError> {
+        if self.codec() == codec {
+            return Ok(());
+        }
+        let (created, asked) = (self.codec().as_str(), codec.as_str());
+        Err(RepositoryError::OtherCodec { name: self.storage().name(), created, asked })
+    }
+
     /// Fails unless the storage still holds this very repository: an empty or other file system mounted in its place
     /// must not be mistaken for a repository in which everything was deleted.
     pub(crate) fn check_present(&self) -> Result<(), RepositoryError> {
@@ -250,11 +262,7 @@ impl OwnedRepository {
             other => other?,
         }
         let repository = Repository::open(storage)?;
-        let created = repository.codec();
-        if created != codec {
-            let (created, asked) = (created.as_str(), codec.as_str());
-            return Err(RepositoryError::OtherCodec { name, created, asked });
-        }
+        repository.require_codec(codec)?;
         Self::with_lease(repository, lease)
     }
 

@@ -68,7 +68,7 @@ impl Engine {
         DirBuilder::new().recursive(true).mode(0o700).create(&folders.cache).map_err(|error| {
             ServiceError::new(ErrorCode::Io, format!("cannot make the folder {}: {error}", folders.cache.display()))
         })?;
-        let opening = Opening::begin(&config.repository, &folders.cache, &runtime);
+        let opening = Opening::begin(&config.repository, &folders, &runtime);
         let engine = Arc::new(Self { folders, config: RwLock::new(config), opening, jobs, runtime });
         restore::sweep_after_crash(&engine);
         Ok(engine)

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod export;
 pub mod jobs;
+mod known_repository;
 pub mod listing;
 mod opening;
 pub mod operations;

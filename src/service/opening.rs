@@ -4,14 +4,14 @@
 //! date by the jobs of this daemon after they wrote, for nobody else writes.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{runtime::Handle, sync::watch};
 
-use super::error::ServiceError;
+use super::{engine::Folders, error::ServiceError, known_repository};
 use crate::{
     config::RepositoryConfig,
     model::{ErrorCode, summary::BackupSummary},
@@ -31,9 +31,9 @@ pub struct Opened {
 }
 
 impl Opened {
-    fn open(config: &RepositoryConfig, cache: &Path) -> Result<Self, ServiceError> {
-        let owned = OwnedRepository::create_path(&config.path, config.codec.name)?;
-        let index = cache.join("backups.jsonl");
+    fn open(config: &RepositoryConfig, folders: &Folders) -> Result<Self, ServiceError> {
+        let owned = known_repository::open(config, &folders.state)?;
+        let index = folders.cache.join("backups.jsonl");
         let catalog = Catalog::open(&owned, Some(&index))?;
         let opened = Self { owned, index, backups: Mutex::new(Arc::new(list(&catalog))), catalog: Mutex::new(catalog) };
         opened.save(&opened.catalog());
@@ -128,17 +128,17 @@ pub(super) struct Opening {
 impl Opening {
     /// Begins to open the repository. Reading ten thousand manifests for the first time takes a while, and a daemon
     /// that serves only `status` meanwhile is better than one that is not there.
-    pub(super) fn begin(config: &RepositoryConfig, cache: &Path, runtime: &Handle) -> Self {
+    pub(super) fn begin(config: &RepositoryConfig, folders: &Folders, runtime: &Handle) -> Self {
         let opening = Self { state: watch::Sender::new(State::Opening) };
-        runtime.spawn(opening.clone().open(config.clone(), cache.to_owned()));
+        runtime.spawn(opening.clone().open(config.clone(), folders.clone()));
         opening
     }
 
-    async fn open(self, config: RepositoryConfig, cache: PathBuf) {
+    async fn open(self, config: RepositoryConfig, folders: Folders) {
         let mut reported = None;
         loop {
-            let (config, cache) = (config.clone(), cache.clone());
-            let opened = tokio::task::spawn_blocking(move || Opened::open(&config, &cache)).await;
+            let (config, folders) = (config.clone(), folders.clone());
+            let opened = tokio::task::spawn_blocking(move || Opened::open(&config, &folders)).await;
             let error = match opened {
                 Ok(Ok(opened)) => {
                     for problem in opened.problems() {

@@ -35,7 +35,7 @@ title "The daemon: reads as an ordinary role, restores as another one"
 write_configuration
 run_shown cat "$work/config/backupd.toml" "$work/config/sources.d/shop.toml"
 start_daemon
-run_shown ctl config check
+run_shown ctl config check --config-dir "$work/config"
 run_shown ctl sources
 
 title "Back up"

@@ -161,9 +161,10 @@ impl Creation<'_> {
             return Err(ServiceError::new(
                 ErrorCode::NoSpace,
                 format!(
-                    "cannot back up {}: the repository's file system has {free} bytes free, of which {reserve} are \
-                     reserved, and the backup will likely add {likely}; free some space or lower [repository] reserve",
-                    self.name
+                    "cannot back up {}: the file system of {} has {free} bytes free, of which {reserve} are reserved, and \
+                      the backup will likely add {likely}; free some space or lower [repository] reserve",
+                    self.name,
+                    self.config.repository.path.display()
                 ),
             ));
         }

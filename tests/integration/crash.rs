@@ -28,8 +28,7 @@ fn killed_at(place: &str, verb: &[&str]) {
     {
         let daemon = world.start();
         daemon.create("shop", &[]);
-        server
-            .sql("shop", "DELETE FROM shop.event WHERE hashtext(session) % 3 = 0; INSERT INTO shop.nothing VALUES (1)");
+        server.sql("shop", MORE_EVENTS);
         daemon.create("shop", &[]);
     }
     every_backup_is_whole(&world, &mut known);

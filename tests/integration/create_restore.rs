@@ -16,7 +16,6 @@ fn the_sample_database_comes_back_equal() {
     // The rows of the foreign table are elsewhere.
     assert_eq!(backup["incomplete"], 1);
     assert_eq!(backup["description"], "Größe \"S\"\nzweite Zeile");
-    assert_eq!(backup["incomplete"], 0);
     let id = backup["id"].as_str().expect("id");
 
     daemon.ctl(&["verify", id, "--level=data"]).ok();

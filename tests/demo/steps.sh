@@ -14,11 +14,11 @@ run_shown() {
     local words=("$@")
     if [ "${words[0]}" = ctl ]; then words[0]=backupctl; fi
     words[0]=${words[0]##*/}
-    printf '   $ %s\n' "${words[*]}"
+    printf '   $%s\n' "$(printf ' %q' "${words[@]}")"
     "$@" 2>&1 | sed 's/^/   /'
 }
 
-mb() { awk -v bytes="$1" 'BEGIN { printf "%.1f", bytes / 1e6 }'; }
+mb() { awk -v bytes="$1" 'BEGIN { printf "%.2f", bytes / 1e6 }'; }
 measure() { table+=("$1|$(mb "$2") MB|"); }
 
 # timed LABEL COMMAND...: runs it and notes how long it took.

@@ -227,7 +227,7 @@ pub struct RestoreArguments {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
-    /// The server to restore to, with --no-daemon: postgresql://USER@HOST (the password from it, $PGPASSWORD or $PGPASSFILE)
+    /// The server to restore to, with --no-daemon: postgresql://USER@HOST (a password comes from $PGPASSWORD or $PGPASSFILE)
     #[arg(long, value_name = "URI")]
     pub connection: Option<String>,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use super::error::CtlError;
+use super::{error::CtlError, output::say};
 
 /// Asks on the terminal. Without one there is nobody to ask, and `--yes` must have been given.
 ///
@@ -26,6 +26,10 @@ pub(crate) async fn ask(question: &str, action: &str) -> Result<(), CtlError> {
         Ok(answer) => answer.map_err(|error| CtlError::io("cannot read the answer", &error))?,
         Err(_) => String::new(),
     };
+    if answer.is_empty() {
+        say(""); // The end of the input leaves the cursor behind the question.
+        return Err(CtlError::declined(format!("{action} was not done, as there was no answer")));
+    }
     if is_yes(&answer) { Ok(()) } else { Err(CtlError::declined(format!("{action} was not done, as you answered"))) }
 }
 

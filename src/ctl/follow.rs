@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zbus::OwnedObjectPath;
 
 use super::{
@@ -80,10 +81,12 @@ pub(crate) async fn run<F>(
 where
     F: Future<Output = zbus::Result<Started>>,
 {
+    let interrupts = signal(SignalKind::interrupt());
+    let interrupts = interrupts.map_err(|error| CtlError::io("cannot listen to Control-C", &error))?;
     let removed = client.manager().receive_job_removed().await?;
     let (number, _) = start(client.manager().clone()).await?;
     let progress = Progress::new(format!("Job {number}, {title}"), output.is_quiet());
-    let mut following = Following { client, number, progress, on_interrupt };
+    let mut following = Following { client, number, progress, on_interrupt, interrupts };
     if on_interrupt == OnInterrupt::Detach && !matches!(following.progress, Progress::Quiet) {
         following.progress.say(&format!("Started job {number}. Press Control-C to let it go on in the background."));
     }
@@ -95,11 +98,13 @@ struct Following<'c> {
     number: JobNumber,
     progress: Progress,
     on_interrupt: OnInterrupt,
+    /// Listens from before the start of the job on, so that no Control-C is lost between two waits.
+    interrupts: Signal,
 }
 
 impl Following<'_> {
     async fn follow(&mut self, mut removed: JobRemovedStream) -> Result<Finished, CtlError> {
-        let mut interrupts = 0_u32;
+        let mut times = 0_u32;
         loop {
             match self.look().await {
                 Ok(job) if job.view.is_over() => return Ok(job),
@@ -113,10 +118,9 @@ impl Following<'_> {
                     let gone = CtlError::new(ErrorCode::DaemonUnreachable, "the daemon closed the connection");
                     removed = self.wait_for_comeback(gone).await?;
                 },
-                signal = tokio::signal::ctrl_c() => {
-                    signal.map_err(|error| CtlError::io("cannot wait for Control-C", &error))?;
-                    interrupts += 1;
-                    self.interrupted(interrupts).await?;
+                _ = self.interrupts.recv() => {
+                    times += 1;
+                    self.interrupted(times).await?;
                 }
             }
         }
@@ -150,10 +154,7 @@ impl Following<'_> {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(COMEBACK_INTERVAL) => {}
-                signal = tokio::signal::ctrl_c() => {
-                    signal.map_err(|error| CtlError::io("cannot wait for Control-C", &error))?;
-                    return Err(self.unknown());
-                }
+                _ = self.interrupts.recv() => return Err(self.unknown()),
             }
             if self.client.reconnect().await.is_ok()
                 && let Ok(removed) = self.client.manager().receive_job_removed().await
@@ -196,8 +197,11 @@ pub(crate) async fn describe(manager: &ManagerProxy<'static>, number: JobNumber)
     let odd = |error| {
         CtlError::new(ErrorCode::NotSupported, format!("cannot read what the daemon says of job {number}: {error}"))
     };
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(odd)?;
-    let view = serde_json::from_value(json.clone()).map_err(odd)?;
+    let mut json: serde_json::Value = serde_json::from_str(&text).map_err(odd)?;
+    let view: JobView = serde_json::from_value(json.clone()).map_err(odd)?;
+    if let serde_json::Value::Object(fields) = &mut json {
+        fields.insert("state".to_owned(), view.state().into());
+    }
     Ok(Finished { json, view })
 }
 

@@ -4,7 +4,6 @@
 
 use std::{
     fs::File,
-    io::BufWriter,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -116,7 +115,7 @@ async fn run_export(path: &Path, output: &Output, arguments: &ExportArguments) -
     let descriptor = target.descriptor()?;
     let work = move |context: &JobContext| {
         let reader = reading::open_reader(&reading.repository, &backup, context)?;
-        export::export_sql(&reader, &mut BufWriter::new(File::from(descriptor)), context)
+        export::export_to_file(&reader, File::from(descriptor), context)
     };
     let exported = with_progress(output, "export", work).await?;
     target.conclude(output, &json!({ "raw_bytes": exported.raw_bytes, "written_bytes": exported.written_bytes }))
@@ -169,6 +168,13 @@ fn took(began: Instant) -> String {
 /// The connection to restore over, from a URI and libpq's variables for what it does not say.
 fn connection_of(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<ConnectionSpec, CtlError> {
     let mut keys = uri::parse(text).map_err(|error| CtlError::usage(format!("--connection: {error}")))?;
+    // Too late to keep it secret now, but the next time and in every script it will not be there.
+    if matches!(keys.password, Some(PasswordSource::Given(_))) {
+        return Err(CtlError::usage(
+            "--connection holds a password, which everybody on this machine can see in the list of processes; \
+             leave it out and give it in $PGPASSWORD or in a file that $PGPASSFILE names",
+        ));
+    }
     let variable = |name| variable(name).filter(|value| !value.is_empty());
     if keys.user.is_none() {
         let user = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
@@ -240,12 +246,9 @@ mod tests {
     #[test]
     fn the_connection_takes_what_the_uri_does_not_say_from_the_variables() {
         let none = |_: &str| None;
-        let spec = connection_of("postgresql://anna:secret@db:6432/", none).unwrap();
+        let spec = connection_of("postgresql://anna@db:6432/", none).unwrap();
         assert_eq!((spec.host.as_str(), spec.port, spec.user.as_str()), ("db", 6432, "anna"));
-        assert_eq!(
-            (spec.password, spec.database),
-            (PasswordSource::Given(Secret::new("secret".into())), "postgres".into())
-        );
+        assert_eq!(spec.database, "postgres".into());
         let with =
             |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
         let spec = connection_of("postgresql://anna@db", with("PGPASSWORD", "p")).unwrap();
@@ -254,5 +257,16 @@ mod tests {
         assert_eq!(spec.password, PasswordSource::PassFile("/f".into()));
         assert_eq!(connection_of("postgresql://", with("PGUSER", "otto")).unwrap().user, "otto");
         assert_eq!(connection_of("db", none).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_refused_and_not_repeated() {
+        for uri in ["postgresql://anna:s3cret@db", "postgresql://db/x?user=anna&password=s3cret"] {
+            let error = connection_of(uri, |_| None).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains("$PGPASSFILE") && !error.to_string().contains("s3cret"), "{error}");
+        }
+        let spec = connection_of("postgresql://anna@db?passfile=/f", |_| None).unwrap();
+        assert_eq!(spec.password, PasswordSource::PassFile("/f".into()));
     }
 }

@@ -74,10 +74,12 @@ impl Output {
 
     /// Prints a table and how many rows it has.
     pub(crate) fn table(&self, table: &Table, noun: &str) -> Result<(), CtlError> {
+        let count = format!("{} listed.", human::plural(table.len(), noun));
         if table.len() > 0 {
             self.text(&table.render(self.style()))?;
+            return self.legend(&count);
         }
-        self.legend(&format!("{} listed.", human::plural(table.len(), noun)))
+        if self.legend { self.line(count) } else { Ok(()) }
     }
 
     /// Prints the line below a table.

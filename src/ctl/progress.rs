@@ -46,8 +46,13 @@ impl JobView {
         self.result.as_deref().is_some_and(|result| !result.is_empty())
     }
 
+    /// `queued`, `running`, or how it ended.
+    pub(crate) fn state(&self) -> &str {
+        state(self.result.as_deref().unwrap_or_default(), &self.phase)
+    }
+
     /// `1.2G of 3.4G, 120.0M/s, 18s left`, as far as it is known; empty when nothing moves.
-    fn figures(&self, now: u64) -> String {
+    pub(crate) fn figures(&self, now: u64) -> String {
         let mut parts = Vec::new();
         match (self.bytes_done, self.bytes_total) {
             (0, 0) => {}
@@ -63,6 +68,15 @@ impl JobView {
             parts.push(format!("{} left", human::duration((self.expected_end_time - now).max(1_000_000))));
         }
         parts.join(", ")
+    }
+}
+
+/// `queued`, `running`, or how a job ended.
+pub(crate) fn state<'w>(result: &'w str, phase: &str) -> &'w str {
+    match (result, phase) {
+        ("", "queued") => "queued",
+        ("", _) => "running",
+        (result, _) => result,
     }
 }
 

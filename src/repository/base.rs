@@ -22,7 +22,11 @@ use crate::{
     },
 };
 
-/// The newest backup of a source that can be read.
+/// How many of the newest backups are looked at for a base.
+const LOOKED_AT: usize = 8;
+
+/// The newest backup of a source that can be read, or an older one that is more than twice as large: one of the schema
+/// or of some tables would leave all the rest of the next whole backup to be stored again.
 pub(crate) struct Base {
     pub(crate) folder: BackupFolder,
     pub(crate) manifest: Arc<Manifest>,
@@ -41,14 +45,19 @@ pub(crate) fn find(owned: &OwnedRepository, source: &SourceKey) -> Result<Option
         }
     }
     backups.sort_by_key(|(sequence, _)| *sequence);
-    while let Some((_, folder)) = backups.pop() {
+    let mut readable = Vec::new();
+    while let Some((_, folder)) = backups.pop()
+        && readable.len() < LOOKED_AT
+    {
         match owned.manifest(&folder) {
-            Ok((manifest, _)) => return Ok(Some(Base { folder, manifest: manifest.into() })),
+            Ok((manifest, _)) => readable.push(Base { folder, manifest: manifest.into() }),
             Err(RepositoryError::BackupDamaged { .. } | RepositoryError::TooNew { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    let size = |base: &Base| base.manifest.statistics.raw_bytes;
+    let enough = readable.iter().map(size).max().unwrap_or_default() / 2;
+    Ok(readable.into_iter().find(|base| size(base) >= enough))
 }
 
 /// The next sequence of a source: one more than the highest that its backups and deletion records show.

@@ -4,11 +4,14 @@
 //! [`POISON`] and without gzip's trailer, so that `gunzip` fails and `psql -v ON_ERROR_STOP=1` does too, where a stream
 //! that merely ended inside COPY would be committed.
 
-use std::io::{self, Read, Write};
+use std::{
+    fs::File,
+    io::{self, BufWriter, Read, Write},
+};
 
 use flate2::{Compression, write::GzEncoder};
 
-use super::error::ServiceError;
+use super::{error::ServiceError, export_output::ExportOutput};
 use crate::{
     model::{
         ErrorCode,
@@ -16,6 +19,7 @@ use crate::{
         manifest::{FileRole, Manifest},
     },
     source::{JobContext, SetReader},
+    stream::CancelReason,
 };
 
 /// What makes psql fail wherever the script breaks off: within COPY, a quoted literal, a quoted name, or a statement.
@@ -63,7 +67,7 @@ pub fn export_sql(
         .progress
         .expect_bytes(manifest.files.iter().filter(|f| names.contains(&f.name.as_str())).map(|f| f.raw_length).sum());
 
-    let mut encoder = GzEncoder::new(Counting { inner: output, written: 0 }, Compression::new(LEVEL));
+    let mut encoder = GzEncoder::new(Counting { inner: output, written: 0, closed: false }, Compression::new(LEVEL));
     let mut raw_bytes = 0;
     let mut buffer = vec![0; 256 << 10];
     for name in names {
@@ -72,13 +76,24 @@ pub fn export_sql(
             Err(error) => {
                 // The error that is reported is the first one; whether the poison still arrives does not change it.
                 let _ = encoder.write_all(POISON.as_bytes()).and_then(|()| encoder.flush());
+                // An encoder that is dropped writes the trailer, too.
+                encoder.get_mut().closed = true;
                 return Err(error.context(format!("cannot export {name} of the backup of {}", manifest.source)));
             }
         }
     }
-    let counting = encoder.finish().map_err(write_error)?;
-    counting.inner.flush().map_err(write_error)?;
+    let mut counting = encoder.finish().map_err(write_error)?;
+    counting.flush().map_err(write_error)?;
     Ok(Exported { raw_bytes, written_bytes: counting.written })
+}
+
+/// [`export_sql`] to a file, pipe or socket. A reader that takes nothing does not hold up a cancel.
+///
+/// # Errors
+/// As [`export_sql`].
+pub fn export_to_file(reader: &dyn SetReader, output: File, context: &JobContext) -> Result<Exported, ServiceError> {
+    let output = ExportOutput::new(output, context.cancel.clone()).map_err(write_error)?;
+    export_sql(reader, &mut BufWriter::with_capacity(64 << 10, output), context)
 }
 
 fn copy_file(
@@ -105,6 +120,10 @@ fn copy_file(
 }
 
 fn write_error(error: io::Error) -> ServiceError {
+    let error = match error.downcast::<CancelReason>() {
+        Ok(reason) => return reason.into(),
+        Err(error) => error,
+    };
     let why =
         if error.kind() == io::ErrorKind::BrokenPipe { "the reader went away".to_owned() } else { error.to_string() };
     let code = if error.kind() == io::ErrorKind::StorageFull { ErrorCode::NoSpace } else { ErrorCode::Io };
@@ -114,10 +133,14 @@ fn write_error(error: io::Error) -> ServiceError {
 struct Counting<'a> {
     inner: &'a mut dyn Write,
     written: u64,
+    closed: bool,
 }
 
 impl Write for Counting<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.closed {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let count = self.inner.write(bytes)?;
         self.written += count as u64;
         Ok(count)

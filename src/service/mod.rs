@@ -9,6 +9,7 @@ mod early;
 pub mod engine;
 pub mod error;
 pub mod export;
+mod export_output;
 pub mod jobs;
 mod known_repository;
 pub mod listing;

@@ -1,6 +1,6 @@
 //! What needs no writer: describing a backup and exporting it. Works on an opened repository, with a daemon or without.
 
-use std::{fs::File, io::BufWriter, sync::Arc};
+use std::{fs::File, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ pub(super) fn submit_export(
         Box::new(move |handle| {
             let opened = engine_of_job.repository()?;
             let reader = open_reader(opened.reading(), &summary, &handle.context)?;
-            let exported = export::export_sql(&reader, &mut BufWriter::new(output), &handle.context)?;
+            let exported = export::export_to_file(&reader, output, &handle.context)?;
             let statistics = json!({ "raw_bytes": exported.raw_bytes, "written_bytes": exported.written_bytes });
             Ok(JobOutcome { backup: Some(summary.id), statistics: statistics.as_object().cloned().unwrap_or_default() })
         }),

@@ -9,6 +9,7 @@ use super::super::{
     follow::{self, Finished},
     human,
     output::Output,
+    progress::state,
     table::{Column, Table, visible},
 };
 use crate::{bus::types::JobRow, model::ErrorCode};
@@ -18,17 +19,8 @@ const SHOWN: usize = 20;
 
 pub(super) async fn run(client: &Client, output: &Output, arguments: &JobsArguments) -> Result<(), CtlError> {
     if let Some(number) = arguments.job {
-        let mut job = follow::describe(client.manager(), number).await?;
-        if !output.is_json() {
-            return output.text(&one(number, &job));
-        }
-        if let Value::Object(fields) = &mut job.json {
-            fields.insert(
-                "state".to_owned(),
-                state(job.view.result.as_deref().unwrap_or_default(), &job.view.phase).into(),
-            );
-        }
-        return output.json(&job.json);
+        let job = follow::describe(client.manager(), number).await?;
+        return if output.is_json() { output.json(&job.json) } else { output.text(&one(number, &job)) };
     }
     let rows = client.manager().list_jobs(0).await?;
     let wanted = arguments.lines.unwrap_or(if output.is_json() { rows.len() } else { SHOWN });
@@ -96,15 +88,6 @@ pub(super) fn table(rows: &[JobRow]) -> Table {
     table
 }
 
-/// `queued`, `running`, or how it ended.
-fn state<'w>(result: &'w str, phase: &str) -> &'w str {
-    match (result, phase) {
-        ("", "queued") => "queued",
-        ("", _) => "running",
-        (result, _) => result,
-    }
-}
-
 /// The result of a job that ended; the phase of one that runs, and how far it is.
 fn progress(row: &JobRow) -> String {
     if !row.result.is_empty() {
@@ -132,14 +115,22 @@ fn one(number: u64, job: &Finished) -> String {
     fact("Started", &human::time(view.start_time));
     if view.is_over() {
         fact("Ended", &human::time(view.end_time));
+        fact("Took", &human::duration(view.end_time.saturating_sub(view.start_time)));
         fact("Result", view.result.as_deref().unwrap_or_default());
     }
-    fact("Phase", &view.phase);
+    // Of a job that did what it should, the last phase says nothing.
+    if view.result.as_deref() != Some("done") {
+        fact("Phase", &view.phase);
+    }
+    if !view.is_over() {
+        fact("Progress", &view.figures(human::now()));
+    }
     if let Some(error) = &view.error {
         fact("Error", &format!("{}: {}", error.name, error.message));
     }
     for (name, value) in &view.statistics {
         let value = match value {
+            Value::Number(number) if name == "duration" => human::duration(number.as_u64().unwrap_or_default()),
             Value::Number(number) if name.ends_with("bytes") => human::size(number.as_u64().unwrap_or_default()),
             Value::String(text) => text.clone(),
             other => other.to_string(),

@@ -74,7 +74,6 @@ fn table(backups: &[BackupSummary], now: u64) -> Table {
     let mut table = Table::new(&[
         Column::Left("ID"),
         Column::Left("SOURCE"),
-        Column::Right("NUMBER"),
         Column::Left("TAKEN"),
         Column::Left("AGE"),
         Column::Right("SIZE"),
@@ -87,7 +86,6 @@ fn table(backups: &[BackupSummary], now: u64) -> Table {
         table.row([
             backup.id.short(),
             backup.source.to_string(),
-            backup.sequence.to_string(),
             human::time(backup.snapshot_at),
             human::ago(backup.snapshot_at, now),
             human::size(backup.raw_bytes),
@@ -147,9 +145,9 @@ mod tests {
     fn the_table() {
         let text = table(&[backup(1), backup(2)], 7_201_000_000).render(Style { header: true, ..Style::default() });
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("ID       SOURCE NUMBER TAKEN "), "{text}");
+        assert!(lines[0].starts_with("ID       SOURCE TAKEN "), "{text}");
         assert!(lines[0].ends_with(" AGE    SIZE STORED  NEW PROOF   NOTES"), "{text}");
-        assert!(lines[1].starts_with("01010101 shop        1 19"), "{text}");
+        assert!(lines[1].starts_with("01010101 shop   19"), "{text}");
         assert!(
             lines[1].ends_with(" 2h ago 5.0G   1.0G 4.0K stored  incomplete (1) #weekly before the\\nupgrade"),
             "{text}"

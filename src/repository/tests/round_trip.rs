@@ -42,6 +42,19 @@ fn backups_read_back_and_unchanged_ones_are_small() {
 }
 
 #[test]
+fn a_small_backup_in_between_does_not_make_the_next_one_store_everything_again() {
+    let world = World::new();
+    let owned = world.own();
+    let whole = files(1, 60_000);
+    take(&owned, world.begin(), &whole).unwrap();
+    take(&owned, world.begin(), &files(1, 10)).unwrap();
+    let before = world.size();
+    take(&owned, world.begin(), &whole).unwrap();
+    let grown = world.size() - before;
+    assert!(grown < 5000, "an unchanged backup after one of a few rows added {grown} bytes");
+}
+
+#[test]
 fn many_packs_are_written_and_read() {
     let world = World::new();
     let owned = world.own();

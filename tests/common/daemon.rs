@@ -5,6 +5,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -195,6 +196,21 @@ impl Daemon {
         let mut command = Command::new(BACKUPCTL);
         command.args(["--address", &format!("unix:path={}", self.socket.display())]).env("LC_ALL", "C.UTF-8");
         command
+    }
+
+    /// Runs `backupctl` against this daemon while the test goes on.
+    pub fn ctl_in_background(&self, arguments: &[&str]) -> JoinHandle<Finished> {
+        let mut command = self.ctl_command();
+        command.args(arguments);
+        thread::spawn(move || run(&mut command))
+    }
+
+    /// The number of the job that runs now.
+    #[track_caller]
+    pub fn running_job(&self) -> String {
+        let jobs = self.ctl(&["jobs", "--json=short"]).ok().json();
+        let mut jobs = jobs.as_array().expect("an array").iter();
+        jobs.find(|job| job["end_time"].is_null()).expect("a running job")["number"].to_string()
     }
 
     /// Takes a backup of a source and gives its entry in the listing.

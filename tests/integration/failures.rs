@@ -12,8 +12,8 @@ use backupd::model::error_code::ErrorCode;
 use nix::{sys::signal::Signal, unistd::Uid};
 
 use crate::common::{
-    Daemon, Finished, HELD_IN_THE_MIDDLE, LIMIT, Server, World, assert_same_database, fake_pg_dump, postgres_source,
-    release, run, wait_until, wait_until_held,
+    Daemon, HELD_IN_THE_MIDDLE, LIMIT, Server, World, assert_same_database, fake_pg_dump, postgres_source, release,
+    run, wait_until, wait_until_held,
 };
 
 /// Nothing of a failed or cancelled backup is left.
@@ -30,19 +30,6 @@ fn create_fails(world: &World, daemon: &Daemon, code: ErrorCode, words: &[&str])
     failed.fails_with(code);
     failed.says(words);
     nothing_is_left(world, daemon, 0);
-}
-
-/// Two processes at once: a `create` that runs while the test goes on.
-fn create_in_background(daemon: &Daemon) -> std::thread::JoinHandle<Finished> {
-    let mut command = daemon.ctl_command();
-    command.args(["create", "shop"]);
-    std::thread::spawn(move || run(&mut command))
-}
-
-fn running_job(daemon: &Daemon) -> String {
-    let jobs = daemon.ctl(&["jobs", "--json=short"]).ok().json();
-    let job = jobs.as_array().expect("an array").iter().find(|job| job["end_time"].is_null()).expect("a running job");
-    job["number"].to_string()
 }
 
 #[test]
@@ -112,7 +99,7 @@ fn the_server_dies_in_the_middle_of_a_dump() {
     let world = World::new(&server);
     let folder = fake_pg_dump(&world, HELD_IN_THE_MIDDLE);
     let daemon = world.start();
-    let create = create_in_background(&daemon);
+    let create = daemon.ctl_in_background(&["create", "shop"]);
     wait_until_held(&folder);
     server.stop();
     release(&folder);
@@ -183,11 +170,11 @@ fn a_second_create_is_told_of_the_first() {
     let world = World::new(&server);
     let folder = fake_pg_dump(&world, HELD_IN_THE_MIDDLE);
     let daemon = world.start();
-    let first = create_in_background(&daemon);
+    let first = daemon.ctl_in_background(&["create", "shop"]);
     wait_until_held(&folder);
     let second = daemon.ctl(&["create", "shop"]);
     second.fails_with(ErrorCode::SourceBusy);
-    second.says(&[&running_job(&daemon)]);
+    second.says(&[&daemon.running_job()]);
     release(&folder);
     first.join().expect("create").ok();
     nothing_is_left(&world, &daemon, 1);
@@ -214,9 +201,9 @@ fn a_cancelled_dump_leaves_nothing() {
     let world = World::new(&server);
     let folder = fake_pg_dump(&world, HELD_IN_THE_MIDDLE);
     let daemon = world.start();
-    let create = create_in_background(&daemon);
+    let create = daemon.ctl_in_background(&["create", "shop"]);
     wait_until_held(&folder);
-    daemon.ctl(&["cancel", &running_job(&daemon)]).ok();
+    daemon.ctl(&["cancel", &daemon.running_job()]).ok();
     create.join().expect("create").fails_with(ErrorCode::Canceled);
     nothing_is_left(&world, &daemon, 0);
     wait_until("the dump's connections are gone", || connections(&server) == "0");
@@ -228,11 +215,11 @@ fn a_create_that_waits_for_a_lock_can_be_cancelled() {
     let world = World::new(&server);
     let daemon = world.start();
     let mut holder = lock_holder(&server);
-    let create = create_in_background(&daemon);
+    let create = daemon.ctl_in_background(&["create", "shop"]);
     wait_until("the backup waits for the lock", || {
         server.sql("postgres", "SELECT count(*) FROM pg_locks WHERE NOT granted") != "0"
     });
-    daemon.ctl(&["cancel", &running_job(&daemon)]).ok();
+    daemon.ctl(&["cancel", &daemon.running_job()]).ok();
     create.join().expect("create").fails_with(ErrorCode::Canceled);
     nothing_is_left(&world, &daemon, 0);
     let _ = holder.kill();
@@ -289,7 +276,7 @@ fn a_daemon_that_is_told_to_stop_stops_its_job() {
     let world = World::new(&server);
     let folder = fake_pg_dump(&world, HELD_IN_THE_MIDDLE);
     let daemon = world.start();
-    let create = create_in_background(&daemon);
+    let create = daemon.ctl_in_background(&["create", "shop"]);
     wait_until_held(&folder);
     assert!(daemon.stop().success());
     assert!(!create.join().expect("create").status.success());
@@ -322,7 +309,7 @@ fn the_source_is_dropped_while_it_is_dumped() {
     let world = World::new(&server);
     let folder = fake_pg_dump(&world, HELD_IN_THE_MIDDLE);
     let daemon = world.start();
-    let create = create_in_background(&daemon);
+    let create = daemon.ctl_in_background(&["create", "shop"]);
     wait_until_held(&folder);
     server.sql("postgres", "DROP DATABASE shop WITH (FORCE)");
     release(&folder);
@@ -432,7 +419,7 @@ fn the_repository_is_full() {
     let folder = fake_pg_dump(&world, HELD_IN_THE_MIDDLE);
     let daemon = world.start();
     // Somebody else fills the file system after the early checks found room.
-    let create = create_in_background(&daemon);
+    let create = daemon.ctl_in_background(&["create", "shop"]);
     wait_until_held(&folder);
     let filling = mount.join("filling");
     let _ = run(Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filling.display())));

@@ -11,4 +11,5 @@ mod crash;
 mod create_restore;
 mod failures;
 mod harness;
+mod killed_restore;
 mod no_daemon;

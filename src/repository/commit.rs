@@ -160,7 +160,7 @@ struct TableWriter<'a> {
 impl<'a> TableWriter<'a> {
     fn new(codec: Codec, verify: bool, known: &'a Lookup, packs: &'a mut PackWriter) -> Result<Self, RepositoryError> {
         let error = |error: StreamError| RepositoryError::Stream(error.into());
-        let decoder = if verify { Some(Decoder::new(codec.name).map_err(error)?) } else { None };
+        let decoder = if verify { Some(Decoder::independent(codec).map_err(error)?) } else { None };
         Ok(Self {
             encoder: Encoder::new(codec).map_err(error)?,
             decoder,

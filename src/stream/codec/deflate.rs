@@ -61,27 +61,78 @@ impl fmt::Debug for Deflater {
     }
 }
 
-/// Decompresses whole chunks with libdeflate.
+/// Decompresses whole chunks.
+pub(super) enum Inflater {
+    /// ISA-L.
+    #[cfg(feature = "isal")]
+    Isal(super::isal::Inflater),
+    /// libdeflate.
+    Libdeflate(Libdeflate),
+}
+
+impl Inflater {
+    /// By the fastest library, as `benches/codec.rs` measures it.
+    pub(super) fn new() -> Result<Self, StreamError> {
+        #[cfg(feature = "isal")]
+        {
+            Ok(Self::Isal(super::isal::Inflater::new()))
+        }
+        #[cfg(not(feature = "isal"))]
+        {
+            Libdeflate::new().map(Self::Libdeflate)
+        }
+    }
+
+    /// By another library than the one that a [`Deflater`] of this level uses, where this build has two.
+    #[cfg_attr(not(feature = "isal"), expect(unused_variables, reason = "there is only one library"))]
+    pub(super) fn independent(level: i32) -> Result<Self, StreamError> {
+        #[cfg(feature = "isal")]
+        if super::isal::Level::of(level).is_none() {
+            return Self::new();
+        }
+        Libdeflate::new().map(Self::Libdeflate)
+    }
+
+    /// Decompresses `body`, which must be used up, into `out`, which must be filled.
+    pub(super) fn inflate(&mut self, body: &[u8], out: &mut [u8]) -> Result<(), DecodeError> {
+        match self {
+            #[cfg(feature = "isal")]
+            Self::Isal(inflater) => inflater.inflate(body, out),
+            Self::Libdeflate(inflater) => inflater.inflate(body, out),
+        }
+    }
+}
+
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            #[cfg(feature = "isal")]
+            Self::Isal(_) => "Inflater::Isal",
+            Self::Libdeflate(_) => "Inflater::Libdeflate",
+        })
+    }
+}
+
+/// libdeflate's decompressor.
 ///
 /// By the C interface, because the safe wrapper does not say how much of the input was used, and bytes after the end of
 /// the deflate stream have to be refused.
 #[derive(Debug)]
-pub(super) struct Inflater(NonNull<libdeflate_sys::libdeflate_decompressor>);
+pub(super) struct Libdeflate(NonNull<libdeflate_sys::libdeflate_decompressor>);
 
 // SAFETY: the decompressor is plain memory that belongs to this value alone; libdeflate ties none of it to a thread.
 #[allow(unsafe_code)]
-unsafe impl Send for Inflater {}
+unsafe impl Send for Libdeflate {}
 
-impl Inflater {
-    pub(super) fn new() -> Result<Self, StreamError> {
+impl Libdeflate {
+    fn new() -> Result<Self, StreamError> {
         // SAFETY: the function has no preconditions; null means that there is no memory.
         #[allow(unsafe_code)]
         let raw = unsafe { libdeflate_sys::libdeflate_alloc_decompressor() };
         NonNull::new(raw).map(Self).ok_or_else(|| error("there is no memory for a decompressor"))
     }
 
-    /// Decompresses `body`, which must be used up, into `out`, which must be filled.
-    pub(super) fn inflate(&mut self, body: &[u8], out: &mut [u8]) -> Result<(), DecodeError> {
+    fn inflate(&mut self, body: &[u8], out: &mut [u8]) -> Result<(), DecodeError> {
         let (mut used, mut given) = (0, 0);
         // SAFETY: the decompressor is alive and borrowed mutably; both pointers come with the lengths of their slices,
         // and libdeflate reads and writes within these whatever the input is.
@@ -114,7 +165,7 @@ impl Inflater {
     }
 }
 
-impl Drop for Inflater {
+impl Drop for Libdeflate {
     fn drop(&mut self) {
         // SAFETY: the pointer came from libdeflate_alloc_decompressor and is freed here only.
         #[allow(unsafe_code)]

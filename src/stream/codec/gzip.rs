@@ -59,6 +59,10 @@ impl GzipDecoder {
         deflate::Inflater::new().map(Self)
     }
 
+    pub(super) fn independent(level: i32) -> Result<Self, StreamError> {
+        deflate::Inflater::independent(level).map(Self)
+    }
+
     /// Fills `out`, which has the length of the plaintext.
     pub(super) fn decode(&mut self, member: &[u8], out: &mut [u8]) -> Result<MemberHeader, DecodeError> {
         let header = read_header(member).ok_or(DecodeError("it does not begin with the header of a gzip member"))?;

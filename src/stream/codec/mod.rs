@@ -144,6 +144,18 @@ impl Decoder {
         }))
     }
 
+    /// A decoder that proves what an [`Encoder`] of this codec and level makes: by another library where this build has
+    /// two, so that what passes is deflate by two opinions and not by one library's habit.
+    ///
+    /// # Errors
+    /// [`StreamError::Encode`] when the library has no memory.
+    pub fn independent(codec: Codec) -> Result<Self, StreamError> {
+        match codec.name {
+            CodecName::Gzip => Ok(Self(Decoding::Gzip(gzip::GzipDecoder::independent(codec.level)?))),
+            CodecName::Zstd => Self::new(codec.name),
+        }
+    }
+
     /// Replaces the content of `out` by the plaintext of `member`, which must be one whole member, its header's length
     /// right, and give exactly `raw_length` bytes. Whether they are the chunk's, its id must say: see
     /// [`MemberHeader::id`] and BLAKE3.

@@ -27,7 +27,8 @@ struct Check {
 
 impl Worker {
     pub(super) fn new(codec: Codec, verify: bool) -> Result<Self, StreamError> {
-        let check = if verify { Some(Check { decoder: Decoder::new(codec.name)?, plain: Vec::new() }) } else { None };
+        let check =
+            if verify { Some(Check { decoder: Decoder::independent(codec)?, plain: Vec::new() }) } else { None };
         Ok(Self { encoder: Encoder::new(codec)?, check })
     }
 

@@ -8,23 +8,6 @@ use crate::model::manifest::{Codec, CodecName};
 /// The repository where none is configured.
 pub const DEFAULT_REPOSITORY: &str = "/var/lib/backupd/repository";
 
-/// The level where none is configured, or 0: the codec's own idea of "fast, and small enough".
-#[must_use]
-pub const fn default_level(codec: CodecName) -> i32 {
-    match codec {
-        CodecName::Gzip => 1,
-        CodecName::Zstd => 3,
-    }
-}
-
-/// The highest level of a codec.
-const fn highest_level(codec: CodecName) -> i32 {
-    match codec {
-        CodecName::Gzip => 12,
-        CodecName::Zstd => 19,
-    }
-}
-
 /// `[repository]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryConfig {
@@ -34,14 +17,17 @@ pub struct RepositoryConfig {
     pub codec: Codec,
     /// Bytes of the file system that backups leave free.
     pub reserve: u64,
+    /// Whether what was compressed is decompressed and compared before it is stored.
+    pub compare: bool,
 }
 
 impl Default for RepositoryConfig {
     fn default() -> Self {
         Self {
             path: DEFAULT_REPOSITORY.into(),
-            codec: Codec { name: CodecName::Gzip, level: default_level(CodecName::Gzip) },
+            codec: Codec { name: CodecName::Gzip, level: CodecName::Gzip.default_level() },
             reserve: 1 << 30,
+            compare: true,
         }
     }
 }
@@ -78,11 +64,12 @@ fn read_repository(mut section: Section<'_>) -> RepositoryConfig {
     let path = section.take("path", values::absolute_path).unwrap_or(default.path);
     let codecs = [CodecName::Gzip, CodecName::Zstd].map(|codec| (codec.as_str(), codec));
     let name = section.take("codec", values::one_of(&codecs)).unwrap_or(default.codec.name);
-    let level = section.take("level", values::integer(0..=highest_level(name))).unwrap_or(0);
-    let level = if level == 0 { default_level(name) } else { level };
+    let level = section.take("level", values::integer(0..=name.levels().1)).unwrap_or(0);
+    let level = if level == 0 { name.default_level() } else { level };
     let reserve = section.take("reserve", values::size).unwrap_or(default.reserve);
+    let compare = section.take("compare", values::boolean).unwrap_or(default.compare);
     section.finish();
-    RepositoryConfig { path, codec: Codec { name, level }, reserve }
+    RepositoryConfig { path, codec: Codec { name, level }, reserve, compare }
 }
 
 fn read_limits(mut section: Section<'_>) -> Limits {

@@ -25,7 +25,7 @@ use std::{
 };
 
 pub use connection::{ConnectionKeys, ConnectionSpec, PasswordSource, Secret, SslMode};
-pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, default_level};
+pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig};
 pub use postgres::PostgresConfig;
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use source::{SourceConfig, SourceKind};

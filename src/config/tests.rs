@@ -77,6 +77,7 @@ path = "/srv/backups"
 codec = "zstd"
 level = 7
 reserve = "5GiB"
+compare = false
 [limits]
 concurrency = 4
 queue = 9
@@ -89,7 +90,8 @@ history = 50
         RepositoryConfig {
             path: "/srv/backups".into(),
             codec: Codec { name: CodecName::Zstd, level: 7 },
-            reserve: 5 << 30
+            reserve: 5 << 30,
+            compare: false,
         }
     );
     assert_eq!(config.limits, Limits { concurrency: 4, queue: 9, compression_threads: 3, history: 50 });
@@ -328,7 +330,7 @@ fn problems_of_the_main_file() {
             "[repository]\ncodec = \"lzma\"",
             "backupd.toml:2: repository.codec: must be \"gzip\" or \"zstd\", not \"lzma\"",
         ),
-        ("[repository]\nlevel = 13", "backupd.toml:2: repository.level: must be from 0 to 12, not 13"),
+        ("[repository]\nlevel = 13", "backupd.toml:2: repository.level: must be from 0 to 9, not 13"),
         (
             "[repository]\nreserve = true",
             "backupd.toml:2: repository.reserve: must be a size such as \"10GiB\", not a boolean",

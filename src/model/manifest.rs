@@ -129,6 +129,24 @@ impl CodecName {
         }
     }
 
+    /// The levels there are, lowest and highest.
+    #[must_use]
+    pub const fn levels(self) -> (i32, i32) {
+        match self {
+            Self::Gzip => (1, 9),
+            Self::Zstd => (1, 19),
+        }
+    }
+
+    /// The level where none is asked for: fast enough to keep up with pg_dump, and small enough (`docs/benchmarks.md`).
+    #[must_use]
+    pub const fn default_level(self) -> i32 {
+        match self {
+            Self::Gzip => 1,
+            Self::Zstd => 3,
+        }
+    }
+
     /// The ending of a pack's file name, without the dot.
     #[must_use]
     pub fn extension(self) -> &'static str {

@@ -124,7 +124,7 @@ impl Creation<'_> {
             scratch: context.scratch.clone(),
             cancel: context.cancel.clone(),
             progress: context.progress.clone(),
-            verify_members: true,
+            verify_members: self.config.repository.compare,
         })?;
         let dumped = dump(request, &mut writer, context)?;
         context.progress.enter(Phase::Committing);

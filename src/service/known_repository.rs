@@ -112,6 +112,7 @@ mod tests {
             path: folder.path().join(name),
             codec: Codec { name: CodecName::Gzip, level: 1 },
             reserve: 0,
+            compare: true,
         };
         let first = open(&config("one"), &state).unwrap().file().id;
         assert_eq!(open(&config("one"), &state).unwrap().file().id, first);

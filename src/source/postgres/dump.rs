@@ -15,6 +15,7 @@ use std::{
 };
 
 use super::{
+    batched_pipe::BatchedPipe,
     catalog::{self, Relation},
     checks,
     child::{ClientChild, ClientCommand},
@@ -219,7 +220,7 @@ struct Begun {
 
 struct Data {
     child: ClientChild,
-    pipe: std::process::ChildStdout,
+    pipe: BatchedPipe<std::process::ChildStdout>,
     first: Vec<u8>,
 }
 
@@ -253,7 +254,9 @@ impl Run<'_> {
             .wait()?;
         pass("schema-dumped")?;
         let pipe = child.as_mut().and_then(ClientChild::take_stdout);
-        let (Some(child), Some(mut pipe)) = (child, pipe) else { return Ok(Begun { archive, data: None }) };
+        let (Some(child), Some(mut pipe)) = (child, pipe.map(BatchedPipe::new)) else {
+            return Ok(Begun { archive, data: None });
+        };
         // pg_dump writes its first bytes when it has all its locks.
         let mut first = vec![0; 4096];
         let length = read(&mut pipe, &mut first).map_err(|error| SourceError::io("read from pg_dump", &error))?;
@@ -367,7 +370,7 @@ impl Run<'_> {
     fn start(&self, command: ClientCommand) -> Result<Data, SourceError> {
         let mut child = command.piped_stdout().spawn(&self.cancel, &self.context.runtime)?;
         match child.take_stdout() {
-            Some(pipe) => Ok(Data { child, pipe, first: Vec::new() }),
+            Some(pipe) => Ok(Data { child, pipe: BatchedPipe::new(pipe), first: Vec::new() }),
             None => Err(SourceError::new(ErrorCode::Internal, "a program was started without a pipe")),
         }
     }

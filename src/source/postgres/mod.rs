@@ -7,9 +7,10 @@
 //! - `copy_scan`: reading a dump as it streams past;
 //! - `connection`, `tls`, `password`, `environment`: one [`crate::config::ConnectionSpec`] for the Rust client and for
 //!   libpq's programs alike;
-//! - `client_programs`, `child`: finding and running pg_dump and its kin;
+//! - `client_programs`, `child`, `batched_pipe`: finding and running pg_dump and its kin, and reading what they write;
 //! - `quote`: SQL text from hostile names.
 
+pub mod batched_pipe;
 pub mod catalog;
 pub mod checks;
 pub mod child;

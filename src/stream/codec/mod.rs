@@ -62,25 +62,6 @@ pub fn read_member_header(bytes: &[u8]) -> Option<MemberHeader> {
     gzip::read_header(bytes).or_else(|| zstd::read_header(bytes))
 }
 
-/// The level that is used when the configuration names none; chosen by `benches/codec.rs`: the fastest of each codec, at
-/// 1.08 (gzip) and 1.01 (zstd) times the bytes of `gzip -6`.
-#[must_use]
-pub const fn default_level(codec: CodecName) -> i32 {
-    match codec {
-        CodecName::Gzip => 1,
-        CodecName::Zstd => 1,
-    }
-}
-
-/// The levels that a codec has, lowest and highest.
-#[must_use]
-pub const fn levels(codec: CodecName) -> (i32, i32) {
-    match codec {
-        CodecName::Gzip => (1, 9),
-        CodecName::Zstd => (1, 19),
-    }
-}
-
 /// Makes members. One per thread; it keeps its buffers from chunk to chunk.
 #[derive(Debug)]
 pub struct Encoder(Encoding);
@@ -97,7 +78,7 @@ impl Encoder {
     /// # Errors
     /// [`StreamError::NoSuchLevel`]; [`StreamError::Encode`] when the library has no memory.
     pub fn new(codec: Codec) -> Result<Self, StreamError> {
-        let (lowest, highest) = levels(codec.name);
+        let (lowest, highest) = codec.name.levels();
         if !(lowest..=highest).contains(&codec.level) {
             return Err(StreamError::NoSuchLevel { codec: codec.name, level: codec.level, lowest, highest });
         }

@@ -18,7 +18,7 @@ fn member(codec: Codec, plaintext: &[u8]) -> Vec<u8> {
 
 fn all_levels() -> impl Iterator<Item = Codec> {
     [CodecName::Gzip, CodecName::Zstd].into_iter().flat_map(|name| {
-        let (lowest, highest) = levels(name);
+        let (lowest, highest) = name.levels();
         (lowest..=highest).map(move |level| Codec { name, level })
     })
 }
@@ -92,7 +92,7 @@ fn members_in_a_row_are_an_ordinary_file() {
     let chunks = [rows(3000), noise(70_000), b"end\n".to_vec()];
     let whole = chunks.concat();
     for (name, program) in [(CodecName::Gzip, "gzip"), (CodecName::Zstd, "zstd")] {
-        let codec = Codec { name, level: default_level(name) };
+        let codec = Codec { name, level: name.default_level() };
         let file: Vec<u8> = chunks.iter().flat_map(|chunk| member(codec, chunk)).collect();
         let mut read = Vec::new();
         match name {

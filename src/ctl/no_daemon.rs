@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{ConnectionSpec, PasswordSource, Secret, uri},
     model::{ErrorCode, RunId, summary::BackupSummary},
-    repository::{Repository, catalog::Catalog},
+    repository::{Catalog, Problem, Repository},
     service::{
         ServiceError, export, listing,
         operations::{ListFilter, VerifyRequest},
@@ -61,21 +61,23 @@ pub(super) async fn run(verb: &Verb, repository: &Path, output: &Output) -> Resu
 struct Reading {
     repository: Repository,
     backups: Vec<BackupSummary>,
+    problems: Vec<Problem>,
 }
 
 impl Reading {
     fn open(path: &Path) -> Result<Self, CtlError> {
         let opened = Repository::open_path(path).map_err(ServiceError::from)?;
         let catalog = Catalog::open(&opened, None).map_err(ServiceError::from)?;
-        for problem in catalog.problems() {
+        let problems: Vec<_> = catalog.problems().collect();
+        for problem in &problems {
             say(format_args!("Cannot list the backup in {}: {}", problem.folder.path(), visible(&problem.message)));
         }
         let backups = catalog.backups().into_iter().cloned().collect();
-        Ok(Self { repository: opened, backups })
+        Ok(Self { repository: opened, backups, problems })
     }
 
     fn select(&self, selector: &str) -> Result<BackupSummary, CtlError> {
-        Ok(Selector::parse(selector)?.find(self.backups.iter())?.clone())
+        Ok(Selector::parse(selector)?.find_or_explain(self.backups.iter(), || self.problems.clone())?.clone())
     }
 
     fn find(path: &Path, arguments: &BackupArguments) -> Result<(Self, BackupSummary), CtlError> {

@@ -38,7 +38,7 @@ mod table_reader;
 pub mod verify;
 pub mod writer;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Problem};
 pub use error::RepositoryError;
 pub use gc::{GcOptions, GcReport};
 pub use layout::BackupFolder;

@@ -140,7 +140,7 @@ impl Engine {
     pub(super) fn find(&self, selector: &str) -> Result<(Arc<Opened>, BackupSummary), ServiceError> {
         let opened = self.repository()?;
         let backups = opened.backups();
-        let found = Selector::parse(selector)?.find(backups.iter())?.clone();
+        let found = Selector::parse(selector)?.find_or_explain(backups.iter(), || opened.problems())?.clone();
         Ok((opened, found))
     }
 

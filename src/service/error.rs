@@ -6,7 +6,7 @@ use crate::{
     config::ConfigErrors,
     model::ErrorCode,
     repository::RepositoryError,
-    source::SourceError,
+    source::{SourceError, WhileDoing},
     stream::{CancelReason, StreamError},
 };
 
@@ -83,6 +83,12 @@ impl From<io::Error> for ServiceError {
         };
         let error = match error.downcast::<SourceError>() {
             Ok(inner) => return inner.into(),
+            Err(error) => error,
+        };
+        let error = match error.downcast::<WhileDoing>() {
+            Ok(WhileDoing { attempted, error }) => {
+                return Self::from(error).context(attempted);
+            }
             Err(error) => error,
         };
         let error = match error.downcast::<StreamError>() {

@@ -15,7 +15,7 @@ use super::{engine::Folders, error::ServiceError, known_repository};
 use crate::{
     config::RepositoryConfig,
     model::{ErrorCode, summary::BackupSummary},
-    repository::{Catalog, OwnedRepository, Repository},
+    repository::{Catalog, OwnedRepository, Problem, Repository},
 };
 
 /// How long to wait before a repository that could not be opened is tried again.
@@ -58,10 +58,10 @@ impl Opened {
         self.backups.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Backups that cannot be listed, a sentence each.
+    /// Backups that cannot be listed.
     #[must_use]
-    pub fn problems(&self) -> Vec<String> {
-        self.catalog().problems().map(|problem| problem.message).collect()
+    pub fn problems(&self) -> Vec<Problem> {
+        self.catalog().problems().collect()
     }
 
     /// Bytes free in its file system; nothing where that has no meaning.
@@ -142,7 +142,7 @@ impl Opening {
             let error = match opened {
                 Ok(Ok(opened)) => {
                     for problem in opened.problems() {
-                        tracing::error!("{problem}");
+                        tracing::error!("{}", problem.message);
                     }
                     tracing::info!(
                         "repository {} is open, {} backups",
@@ -206,7 +206,10 @@ impl Opening {
             State::Opening => ("opening", String::new(), 0, 0),
             State::Unavailable(error) => ("unavailable", error.to_string(), 0, 0),
             State::Open(opened) => match opened.free_bytes() {
-                Ok(free) => ("ready", opened.problems().join("; "), opened.backups().len(), free.unwrap_or_default()),
+                Ok(free) => {
+                    let problems: Vec<_> = opened.problems().into_iter().map(|problem| problem.message).collect();
+                    ("ready", problems.join("; "), opened.backups().len(), free.unwrap_or_default())
+                }
                 Err(error) => ("unavailable", error.to_string(), opened.backups().len(), 0),
             },
         };

@@ -126,7 +126,7 @@ mod tests {
         let entry = Entry { run_id: RunId::new(), source: "shop".into(), database: Name::from("a\n'b") };
         journal.add(&entry).unwrap();
         fs::write(state.path().join("restores/torn.json"), "{").unwrap();
-        assert_eq!(RestoreJournal::new(state.path()).entries().unwrap(), [entry.clone()]);
+        assert_eq!(RestoreJournal::new(state.path()).entries().unwrap(), std::slice::from_ref(&entry));
         journal.remove(entry.run_id).unwrap();
         journal.remove(entry.run_id).unwrap();
         assert_eq!(journal.entries().unwrap(), []);

@@ -4,7 +4,10 @@
 //! split is at the first `/` and the last `@`.
 
 use super::error::ServiceError;
-use crate::model::{ErrorCode, Name, SourceKey, SourceName, summary::BackupSummary};
+use crate::{
+    model::{ErrorCode, Name, SourceKey, SourceName, error_code::TABLE, summary::BackupSummary},
+    repository::Problem,
+};
 
 /// A parsed selector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,28 @@ impl Selector {
         } else {
             Err(unknown_form(text))
         }
+    }
+
+    /// Finds the backup that is meant. An id that only a backup has that cannot be listed gives the reason for that.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, `AmbiguousBackup`; `UnsupportedFormat`, `BackupDamaged` and others of a backup that cannot be
+    /// listed.
+    pub fn find_or_explain<'a>(
+        &self,
+        backups: impl IntoIterator<Item = &'a BackupSummary>,
+        problems: impl FnOnce() -> Vec<Problem>,
+    ) -> Result<&'a BackupSummary, ServiceError> {
+        self.find(backups).map_err(|error| match self {
+            Self::Id(prefix) if error.code() == ErrorCode::NoSuchBackup => problems()
+                .into_iter()
+                .find(|problem| problem.folder.id.to_string().starts_with(prefix.as_str()))
+                .map_or(error, |problem| {
+                    let row = TABLE.iter().find(|row| row.name == problem.error);
+                    ServiceError::new(row.map_or(ErrorCode::BackupDamaged, |row| row.code), problem.message)
+                }),
+            _ => error,
+        })
     }
 
     /// Finds the backup that is meant.

@@ -73,6 +73,17 @@ impl SourceError {
     }
 }
 
+/// The error of a sink or a reader, with what was being done when it came: the inner error of a [`SourceError::Sink`].
+#[derive(Debug, thiserror::Error)]
+#[error("{attempted}: {error}")]
+pub struct WhileDoing {
+    /// The beginning of the message.
+    pub attempted: String,
+    /// What the sink or the reader gave.
+    #[source]
+    pub error: io::Error,
+}
+
 impl From<CancelReason> for SourceError {
     fn from(reason: CancelReason) -> Self {
         Self::Canceled(reason)

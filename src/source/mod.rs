@@ -7,7 +7,7 @@
 pub mod error;
 pub mod postgres;
 
-pub use error::SourceError;
+pub use error::{SourceError, WhileDoing};
 
 use std::{
     io::{self, Read},

@@ -53,8 +53,14 @@ fn an_ordinary_role_reads_and_a_privileged_one_restores() {
 fn hostile_names_of_databases_and_tags() {
     let server = Server::start();
     let world = World::new(&server);
-    let names =
-        ["we \"ird'; --", "../../etc", "$(touch x)`id`", "new\nline", "ääääääääääääääääääääääääääääääx", "a=b host=/x"];
+    let names = [
+        "we \"ird'; --",
+        "../../etc",
+        "$(touch x)`id`",
+        "new\nline",
+        "äääääääääääääääääääääääääääääääx",
+        "a=b host=/x",
+    ];
     for (number, name) in names.iter().enumerate() {
         let quoted = name.replace('"', "\"\"");
         server.sql("postgres", &format!("CREATE DATABASE \"{quoted}\""));
@@ -68,16 +74,27 @@ fn hostile_names_of_databases_and_tags() {
     }
     let daemon = world.start();
     for (number, name) in names.iter().enumerate() {
-        let backup = daemon.create(&format!("s{number}"), &["--tag", name]);
+        let source = format!("s{number}");
+        let backup = daemon.create(&source, &["--tag", name, "--description", name]);
         assert_eq!(backup["tags"], serde_json::json!([name]));
-        let target = format!("{}2", name.chars().take(20).collect::<String>());
-        daemon.ctl(&["restore", backup["id"].as_str().expect("id"), "--to", &target, "--yes"]).ok();
+        assert_eq!(backup["description"], serde_json::json!(name));
+        // As hostile and as long as the name of the original.
+        let target = format!("{}~", &name[..name.len() - 1]);
+        let id = backup["id"].as_str().expect("id");
+        daemon.ctl(&["restore", id, "--to", &target, "--yes"]).ok();
+        // A hostile pattern for tables is a pattern, and matches nothing here.
+        let none = daemon.ctl(&["create", &source, "--table", name]);
+        assert!(!none.status.success() && !none.stderr.contains("panicked"), "{none}");
         let dump = |database: &str| {
             let done = run(server.client("pg_dump").env("PGDATABASE", database)).ok();
             done.text().lines().filter(|l| !l.contains("restrict ")).collect::<Vec<_>>().join("\n")
         };
         assert_eq!(dump(name), dump(&target));
     }
+    let long = format!("{}y", names[4]);
+    daemon.ctl(&["restore", "s0@latest", "--to", &long, "--yes"]).fails_with(ErrorCode::RestoreRefused);
+    assert_eq!(daemon.list().len(), names.len());
+    assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]

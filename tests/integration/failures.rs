@@ -317,42 +317,76 @@ fn the_source_is_dropped_while_it_is_dumped() {
     nothing_is_left(&world, &daemon, 0);
 }
 
+/// A restore of `shop` to `copy` fails, and leaves nothing on the server and in the daemon's folders.
+#[track_caller]
+fn restore_fails(server: &Server, world: &World, daemon: &Daemon, code: ErrorCode, words: &[&str]) {
+    let failed = daemon.ctl(&["restore", "shop@latest", "--to", "copy", "--yes"]);
+    failed.fails_with(code);
+    failed.says(words);
+    let names = server.sql("postgres", "SELECT datname FROM pg_database");
+    assert!(!names.contains("__restore_") && !names.contains("copy"), "left on the server: {names}");
+    assert_eq!(fs::read_dir(world.path().join("state/restores")).map_or(0, Iterator::count), 0, "journal entries");
+    assert_eq!(world.leftovers(), Vec::<PathBuf>::new());
+}
+
+/// What a restore can only meet at the end: tables that hold in the database `shop` alone.
+const ONLY_IN_SHOP: &str = "CREATE FUNCTION only_in_shop(a int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+    IF current_database() <> 'shop' THEN RAISE EXCEPTION 'the dog ate row %', a; END IF; RETURN a; END $$;";
+
 #[test]
 fn a_restore_that_fails_drops_its_database() {
     let server = Server::with_sample();
     let world = World::new(&server);
     let daemon = world.start();
-    let id = daemon.create("shop", &[])["id"].as_str().expect("id").to_owned();
-    // A target that runs out of its statement time while it loads rows.
-    server.sql("postgres", "ALTER ROLE postgres SET default_transaction_read_only = on");
-    assert!(!daemon.ctl(&["restore", &id, "--to", "copy", "--yes"]).status.success());
-    server.sql(
-        "postgres",
-        "SET default_transaction_read_only = off; ALTER ROLE postgres RESET default_transaction_read_only",
-    );
-    assert!(!server.has_database("copy"));
-    daemon.ctl(&["restore", &id, "--to", "copy", "--yes"]).ok();
+    server.sql("shop", ONLY_IN_SHOP);
+    server.sql("shop", "CREATE TABLE zoo (a int CHECK (only_in_shop(a) > 0)); INSERT INTO zoo VALUES (5)");
+    daemon.create("shop", &[]);
+    restore_fails(&server, &world, &daemon, ErrorCode::RestoreFailed, &["restoring the rows", "the dog ate row 5"]);
+
+    server.sql("shop", "DROP TABLE zoo; CREATE TABLE zoo (a int); INSERT INTO zoo VALUES (6)");
+    server.sql("shop", "CREATE INDEX ON zoo (only_in_shop(a))");
+    daemon.create("shop", &[]);
+    let words = ["restoring indexes, constraints and triggers", "the dog ate row 6"];
+    restore_fails(&server, &world, &daemon, ErrorCode::RestoreFailed, &words);
+
+    server.sql("shop", "DROP TABLE zoo");
+    daemon.create("shop", &[]);
+    daemon.ctl(&["restore", "shop@latest", "--to", "copy", "--yes"]).ok();
     assert_same_database((&server, "shop"), (&server, "copy"));
 }
 
 #[test]
-fn a_damaged_pack_is_found_before_the_target_is_there() {
+fn damage_in_the_middle_of_the_rows_ends_a_restore() {
+    let server = Server::start();
+    server.load_sample("shop", 3);
+    let world = World::new(&server);
+    let daemon = world.start();
+    daemon.create("shop", &[]);
+    for pack in packs(&world) {
+        flip(&pack, 0.6);
+    }
+    restore_fails(&server, &world, &daemon, ErrorCode::BackupDamaged, &["restoring the rows"]);
+}
+
+#[test]
+fn damage_in_the_schema_is_found_before_a_database_is_made() {
     let server = Server::with_sample();
     let world = World::new(&server);
     let daemon = world.start();
-    let id = daemon.create("shop", &[])["id"].as_str().expect("id").to_owned();
-    for pack in packs(&world) {
-        let mut bytes = fs::read(&pack).expect("read a pack");
-        let place = bytes.len() * 9 / 10;
-        bytes[place] ^= 0x40;
-        run(Command::new("chmod").arg("u+w").arg(&pack)).ok();
-        fs::write(&pack, bytes).expect("write a pack");
-    }
-    let failed = daemon.ctl(&["verify", &id]);
-    assert!(!failed.status.success(), "{failed}");
-    let failed = daemon.ctl(&["restore", &id, "--to", "copy", "--yes"]);
-    assert!(!failed.status.success() && !failed.stderr.trim().is_empty(), "{failed}");
-    assert!(!server.has_database("copy"));
+    daemon.create("shop", &[]);
+    packs(&world).iter().for_each(|pack| flip(pack, 0.0));
+    restore_fails(&server, &world, &daemon, ErrorCode::BackupDamaged, &[]);
+}
+
+/// Changes one bit of a file at this part of its length, and in every tenth byte after it up to a tenth of the length.
+fn flip(file: &Path, place: f64) {
+    let mut bytes = fs::read(file).expect("read");
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let start = (bytes.len() as f64 * place) as usize;
+    let end = start + bytes.len() / 10;
+    bytes[start..end].iter_mut().step_by(10).for_each(|byte| *byte ^= 0x40);
+    run(Command::new("chmod").arg("u+w").arg(file)).ok();
+    fs::write(file, bytes).expect("write");
 }
 
 fn packs(world: &World) -> Vec<PathBuf> {

@@ -7,9 +7,11 @@
 mod common;
 
 mod by_hand;
+mod canceled;
 mod crash;
 mod create_restore;
 mod failures;
 mod harness;
 mod killed_restore;
 mod no_daemon;
+mod odd_backups;

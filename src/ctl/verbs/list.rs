@@ -7,9 +7,9 @@ use super::super::{
     client::Client,
     error::CtlError,
     human,
-    output::Output,
+    output::{Output, say},
     selector,
-    table::{Column, Table},
+    table::{Column, Table, visible},
 };
 use crate::{
     bus::types::list_filter_to_wire,
@@ -34,6 +34,11 @@ pub(super) async fn run(client: &Client, output: &Output, arguments: &ListArgume
             return Err(CtlError::new(ErrorCode::Internal, "the daemon's listing does not get on"));
         }
         cursor = next;
+    }
+    // A list that lacks backups says so, but is a list all the same.
+    let problem = client.manager().repository_problem().await?;
+    if !problem.is_empty() {
+        say(format_args!("Not all backups can be listed: {}", visible(&problem)));
     }
     print(output, &backups)
 }

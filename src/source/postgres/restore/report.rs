@@ -1,12 +1,14 @@
 //! What a restore did, and the errors of one that stopped.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 use super::plan::Remark;
 use crate::{
     fail_point,
     model::{ErrorCode, Name},
-    source::SourceError,
+    source::{SourceError, WhileDoing},
 };
 
 /// What a restore did.
@@ -27,7 +29,14 @@ pub struct RestoreReport {
 /// A restore that stopped, said of the step at which it did. Codes that speak of reading a source become
 /// `RestoreFailed`; those that say more than that stay.
 pub(super) fn stopped(error: SourceError, step: &str) -> SourceError {
-    let SourceError::Failed { code, message } = error else { return error };
+    let attempted = format!("the restore stopped while {step}");
+    let (code, message) = match error {
+        SourceError::Failed { code, message } => (code, message),
+        SourceError::Sink(error) => {
+            return SourceError::Sink(io::Error::new(error.kind(), WhileDoing { attempted, error }));
+        }
+        canceled @ SourceError::Canceled(_) => return canceled,
+    };
     let code = match code {
         ErrorCode::Failed
         | ErrorCode::DatabasePermission
@@ -36,7 +45,7 @@ pub(super) fn stopped(error: SourceError, step: &str) -> SourceError {
         | ErrorCode::NoSuchDatabase => ErrorCode::RestoreFailed,
         other => other,
     };
-    SourceError::Failed { code, message: format!("the restore stopped while {step}: {message}") }
+    SourceError::Failed { code, message: format!("{attempted}: {message}") }
 }
 
 /// Passes a fail point.

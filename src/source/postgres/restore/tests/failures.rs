@@ -4,7 +4,7 @@ use super::fixture::*;
 use crate::{
     model::{ErrorCode, job::Phase},
     source::{
-        SourceError,
+        SourceError, WhileDoing,
         postgres::{
             restore::{self, RestoreChoices},
             test_server::TestServer,
@@ -84,7 +84,9 @@ fn damage_in_the_middle_of_a_table_ends_in_nothing() {
     backup.damaged = Some(("data-001.sql", place));
     let error = job.restore(&server, "postgres", &backup, to("copy")).unwrap_err();
     let SourceError::Sink(inner) = &error else { panic!("{error}") };
-    assert_eq!(inner.get_ref().and_then(|inner| inner.downcast_ref::<Damage>()), Some(&Damage));
+    let at = inner.get_ref().and_then(|inner| inner.downcast_ref::<WhileDoing>()).unwrap();
+    assert!(at.attempted.contains("restoring the rows"), "{at}");
+    assert_eq!(at.error.get_ref().and_then(|inner| inner.downcast_ref::<Damage>()), Some(&Damage));
     assert_nothing_left(&server, &job);
     assert!(!server.log().contains("COPY t, line 2500: \"\""), "psql saw an end of input");
 }

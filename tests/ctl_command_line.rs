@@ -149,3 +149,55 @@ fn the_manual_has_every_error_and_every_verb() {
         assert!(found, "the manual does not mention {name}");
     }
 }
+
+#[test]
+fn the_manuals_have_every_option() {
+    use backupd::ctl::arguments::Arguments;
+    use clap::CommandFactory as _;
+
+    let manual = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man").join(name);
+        fs::read_to_string(path).unwrap().replace("\\-", "-")
+    };
+    let known = |text: &str, option: &str| {
+        text.match_indices(option)
+            .any(|(at, _)| !text[at + option.len()..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
+    };
+    let page = manual("backupctl.1");
+    let mut commands = vec![Arguments::command()];
+    while let Some(command) = commands.pop() {
+        for option in command.get_arguments().filter_map(|argument| argument.get_long()) {
+            assert!(known(&page, &format!("--{option}")), "backupctl(1) does not mention {option}");
+        }
+        commands.extend(command.get_subcommands().cloned());
+    }
+    let page = manual("backupd.8");
+    let help = Command::new(env!("CARGO_BIN_EXE_backupd")).arg("--help").output().unwrap();
+    let help = stdout(&help);
+    for option in
+        help.split_whitespace().filter(|word| word.starts_with("--") && !["--help", "--version"].contains(word))
+    {
+        assert!(known(&page, option.trim_end_matches([',', ']'])), "backupd(8) does not mention {option}");
+    }
+}
+
+#[test]
+fn a_password_on_the_command_line_is_refused() {
+    let uri = "postgresql://anna:s3cret@db.invalid/";
+    let output = run(&["--no-daemon", "--repository", "/nowhere", "restore", "abcd", "--connection", uri]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("$PGPASSFILE") && !stderr(&output).contains("s3cret"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_daemon_that_nobody_could_reach_does_not_start() {
+    let folder = configuration("type = \"postgresql\"\ndatabase = \"shop\"\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_backupd"));
+    command
+        .args(["--bus", "none", "--config-dir"])
+        .arg(folder.path())
+        .arg("--state-dir")
+        .arg(folder.path().join("state"));
+    let output = command.env_remove("JOURNAL_STREAM").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+}

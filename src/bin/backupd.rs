@@ -83,6 +83,11 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: &Arguments) -> Result<(), ServiceError> {
+    let reach = arguments.reach();
+    if reach.bus.is_none() && reach.listen.is_none() {
+        let message = "with --bus none and without --listen nobody could reach the daemon; give one of them";
+        return Err(ServiceError::new(ErrorCode::InvalidArgs, message));
+    }
     // Two workers keep the bus answering while SQL and children are driven; blocking verbs have threads of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -93,7 +98,7 @@ fn serve(arguments: &Arguments) -> Result<(), ServiceError> {
         .map_err(|error| ServiceError::new(ErrorCode::Internal, format!("cannot start the runtime: {error}")))?;
     let engine = Engine::start(arguments.folders(), runtime.handle().clone())?;
     let operations = Arc::new(Arc::clone(&engine));
-    let ended = runtime.block_on(daemon::run(&arguments.reach(), operations, engine.locked_by_another()));
+    let ended = runtime.block_on(daemon::run(&reach, operations, engine.locked_by_another()));
     // A verb that hangs in a system call must not keep the process.
     runtime.shutdown_background();
     ended

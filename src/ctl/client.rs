@@ -1,6 +1,6 @@
 //! The way to the daemon: one connection, found in one way, never silently in another.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{io, str::FromStr as _, time::Duration};
 
 use zbus::{Address, Connection, connection::Builder, proxy::CacheProperties};
 
@@ -70,6 +70,12 @@ impl Route {
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
             Err(_) => Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+            Ok(Err(zbus::Error::Connection(error, _))) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let message = format!("you may not connect to {}: {error}", self.name());
+                Err(CtlError::new(ErrorCode::AccessDenied, message))
+            }
+            // Its own text would repeat the address.
+            Ok(Err(zbus::Error::Connection(error, _))) => Err(unreachable(error.to_string())),
             Ok(Err(zbus::Error::Address(why))) => Err(CtlError::usage(format!("{}: {why}", self.name()))),
             Ok(Err(error)) => Err(unreachable(error.to_string())),
             Ok(Ok(manager)) => Ok(manager),

@@ -156,7 +156,8 @@ impl Opening {
                 Err(panic) => ServiceError::new(ErrorCode::Internal, format!("opening the repository failed: {panic}")),
             };
             let code = error.code();
-            if reported.as_ref() != Some(&error) {
+            // Another owner ends the daemon, which says why.
+            if code != ErrorCode::RepositoryLocked && reported.as_ref() != Some(&error) {
                 tracing::error!(BACKUPD_ERROR = code.name(), "{error}");
                 reported = Some(error.clone());
             }

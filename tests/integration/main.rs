@@ -10,6 +10,7 @@ mod by_hand;
 mod canceled;
 mod crash;
 mod create_restore;
+mod export;
 mod failures;
 mod harness;
 mod killed_restore;

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io::{Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -454,18 +455,28 @@ fn log_end(title: &str, record: &JobRecord) {
 
 fn lock(path: &Path) -> Result<Flock<std::fs::File>, ServiceError> {
     let file = std::fs::OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(path)
         .map_err(|error| io_error("open the lock", path, &error))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        if errno == nix::errno::Errno::EWOULDBLOCK {
-            let message = format!("the state folder is in use by another daemon, which holds {}", path.display());
-            ServiceError::new(ErrorCode::RepositoryLocked, message)
-        } else {
-            io_error("lock", path, &errno.into())
+    let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
+        if errno != nix::errno::Errno::EWOULDBLOCK {
+            return io_error("lock", path, &errno.into());
         }
-    })
+        // Only for the message: what holds the lock is the open file, not the number in it.
+        let mut owner = String::new();
+        let _ = file.take(20).read_to_string(&mut owner);
+        let message = format!(
+            "the state folder is in use by another daemon, process {}, which holds {}. Stop that one first",
+            owner.trim().parse().map_or_else(|_| "unknown".to_owned(), |process: u32| process.to_string()),
+            path.display()
+        );
+        ServiceError::new(ErrorCode::RepositoryLocked, message)
+    })?;
+    let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    written.map_err(|error| io_error("write the lock", path, &error))?;
+    Ok(lock)
 }

@@ -2,6 +2,8 @@
 //!
 //! `BACKUPD_UPDATE_DOCS=1 cargo test --test error_table` writes it again.
 
+#![allow(clippy::unwrap_used, reason = "a broken expectation is what a test reports")]
+
 use std::{env, fmt::Write as _, fs};
 
 use backupd::model::error_code::TABLE;

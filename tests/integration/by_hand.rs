@@ -85,7 +85,8 @@ fn a_pack_that_vanishes_halfway_fails_psql_too() {
     daemon.create("shop", &[]);
     server.sql("shop", MORE_EVENTS);
     daemon.create("shop", &[]);
-    // This one takes the changed rows from the pack of the second, and its schema from elsewhere.
+    // This one takes the changed rows from the pack of the second, and its schema, which is another, from elsewhere.
+    server.sql("shop", "CREATE TABLE later (a int)");
     let id = daemon.create("shop", &[])["id"].as_str().expect("id").to_owned();
     assert!(daemon.stop().success());
 

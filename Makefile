@@ -17,7 +17,7 @@ all: deps ## build the programs (target/release)
 
 .PHONY: test
 test: lint ## lint, then every test (about ten minutes on two cores)
-	$(CARGO) test --locked $(TEST_FEATURES)
+	$(CARGO) test --locked $(TEST_FEATURES) --lib --bins --tests
 
 .PHONY: lint
 lint: deps ## formatting and clippy, warnings denied

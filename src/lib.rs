@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod bus;
+pub mod clock;
 pub mod config;
 pub mod ctl;
 pub mod daemon;

@@ -75,11 +75,6 @@ pub(crate) fn time(microseconds: u64) -> String {
     stamp.map_or_else(|| "-".to_owned(), |stamp| stamp.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-/// Now, in microseconds since the epoch.
-pub(crate) fn now() -> u64 {
-    u64::try_from(chrono::Utc::now().timestamp_micros()).unwrap_or_default()
-}
-
 /// One or several: `1 backup`, `2 backups`.
 pub(crate) fn plural(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })

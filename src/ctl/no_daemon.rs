@@ -21,6 +21,7 @@ use super::{
     verbs,
 };
 use crate::{
+    clock::now_micros,
     config::{ConnectionSpec, PasswordSource, Secret, uri},
     model::{ErrorCode, RunId, summary::BackupSummary},
     repository::{Catalog, Problem, Repository},
@@ -236,7 +237,7 @@ fn view(state: &stream::Progress, elapsed: Duration) -> JobView {
         bytes_done,
         bytes_total,
         rate,
-        expected_end_time: if left > 0 { human::now() + left } else { 0 },
+        expected_end_time: if left > 0 { now_micros() + left } else { 0 },
         ..JobView::default()
     }
 }

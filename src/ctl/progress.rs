@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 
 use super::{human, output::say};
+use crate::clock::now_micros;
 
 /// How often a line is printed where there is no terminal, unless the phase changes.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
@@ -122,7 +123,7 @@ impl Progress {
     }
 
     pub(crate) fn update(&mut self, job: &JobView) {
-        let figures = job.figures(human::now());
+        let figures = job.figures(now_micros());
         let separator = if figures.is_empty() { "" } else { ", " };
         match self {
             Self::Bar(bar) => {

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     OwnedRepository, RepositoryError, base,
     extents::ExtentsWriter,
-    layout::{BackupFolder, CHUNK_INDEX, EXTENTS, MANIFEST, now_micros, this_writer},
+    layout::{BackupFolder, CHUNK_INDEX, EXTENTS, MANIFEST, this_writer},
     lookup::Lookup,
     open::manifest_id,
     pack::PackWriter,
@@ -15,6 +15,7 @@ use super::{
     writer::{BackupWriter, Committed, ManifestFacts},
 };
 use crate::{
+    clock::now_micros,
     fail_point,
     model::{
         ChunkId,

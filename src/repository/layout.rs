@@ -159,11 +159,6 @@ pub(crate) fn utc_stamp(micros: u64) -> String {
     time.format("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// The present time, microseconds since the epoch.
-pub(crate) fn now_micros() -> u64 {
-    u64::try_from(Utc::now().timestamp_micros()).unwrap_or_default()
-}
-
 /// This program on this host.
 pub(crate) fn this_writer() -> Writer {
     // Only for people; a system without /proc leaves it empty.

@@ -12,14 +12,14 @@ use sha2::{Digest as _, Sha256};
 use super::{
     RepositoryError,
     layout::{
-        BackupFolder, DELETED, HELP_FILES, MANIFEST, REPOSITORY_FILE, RepositoryFile, RepositoryFileError, now_micros,
-        this_writer,
+        BackupFolder, DELETED, HELP_FILES, MANIFEST, REPOSITORY_FILE, RepositoryFile, RepositoryFileError, this_writer,
     },
     listing::{self, BackupObjects, FolderState},
     records::{self, Record},
     session::{self, Session},
     storage::{Lease, LocalStorage, PutMode, Storage, StorageError, StorageErrorKind},
 };
+use crate::clock::now_micros;
 use crate::model::{
     BackupId, RunId, SourceKey,
     manifest::{CodecName, FORMAT, Manifest, ManifestError},

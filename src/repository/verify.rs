@@ -19,13 +19,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     BackupFolder, BackupReader, OwnedRepository, Repository, RepositoryError,
-    layout::{PACKS, bad_pack_key, now_micros, pack_key, parse_pack_key},
+    layout::{PACKS, bad_pack_key, pack_key, parse_pack_key},
     listing::FolderState,
     pack,
     records::{self, Record},
     storage::PutMode,
 };
 use crate::{
+    clock::now_micros,
     model::{PackId, manifest::Pack},
     source::SetReader as _,
     stream::{Cancel, Progress},

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    clock::now_micros,
     engine::Engine,
     error::ServiceError,
     jobs::{JobHandle, JobOutcome, JobRequest},
     operations::{Caller, CreateOptions},
 };
 use crate::{
+    clock::now_micros,
     config::{Config, PostgresConfig, SourceConfig, SourceKind},
     model::{
         ErrorCode, SourceKey, SourceName,
@@ -142,7 +142,7 @@ impl Creation<'_> {
             tracing::warn!(BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.name, missing.what, missing.message);
         }
         opened.refresh()?;
-        Ok(JobOutcome { backup: Some(committed.id), statistics: statistics(&committed.manifest.statistics) })
+        Ok(JobOutcome::new(Some(committed.id), committed.manifest.statistics))
     }
 
     /// Refuses to begin what will not fit: the reserve of the repository's file system, and what this backup is likely
@@ -177,13 +177,5 @@ fn compression_threads(config: &Config) -> usize {
     match config.limits.compression_threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads as usize,
-    }
-}
-
-/// The statistics of a manifest, as a job shows them.
-fn statistics(statistics: &crate::model::manifest::Statistics) -> serde_json::Map<String, serde_json::Value> {
-    match serde_json::to_value(statistics) {
-        Ok(serde_json::Value::Object(map)) => map,
-        _ => serde_json::Map::new(),
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    clock::now_micros,
     engine::Engine,
     error::ServiceError,
     jobs::{JobHandle, JobOutcome, JobRequest},
     operations::Caller,
 };
 use crate::{
+    clock::now_micros,
     model::{
         job::{JobNumber, JobType, Phase},
         summary::BackupSummary,
@@ -44,5 +44,5 @@ fn run(engine: &Arc<Engine>, summary: &BackupSummary, job: &JobHandle) -> Result
     opened.refresh()?;
     let freed = freed?;
     let statistics = json!({ "freed_bytes": freed.bytes, "deleted_packs": freed.packs });
-    Ok(JobOutcome { backup: Some(summary.id), statistics: statistics.as_object().cloned().unwrap_or_default() })
+    Ok(JobOutcome::new(Some(summary.id), statistics))
 }

@@ -2,7 +2,6 @@
 //!
 //! [`operations::Operations`] is what the bus (and a test) sees of this layer.
 
-pub mod clock;
 mod create;
 mod delete;
 mod early;

@@ -76,7 +76,7 @@ pub(super) fn submit_export(
             let reader = open_reader(opened.reading(), &summary, &handle.context)?;
             let exported = export::export_to_file(&reader, output, &handle.context)?;
             let statistics = json!({ "raw_bytes": exported.raw_bytes, "written_bytes": exported.written_bytes });
-            Ok(JobOutcome { backup: Some(summary.id), statistics: statistics.as_object().cloned().unwrap_or_default() })
+            Ok(JobOutcome::new(Some(summary.id), statistics))
         }),
     )
 }

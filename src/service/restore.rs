@@ -169,11 +169,7 @@ fn run(
         kept.map_err(|error| SourceError::new(error.code(), error.to_string()))
     };
     let report = target.restore(&reader, options, job.run_id, &job.context, &keep_journal)?;
-    let statistics = match serde_json::to_value(&report) {
-        Ok(serde_json::Value::Object(map)) => map,
-        _ => serde_json::Map::new(),
-    };
-    Ok(JobOutcome { backup: Some(summary.id), statistics })
+    Ok(JobOutcome::new(Some(summary.id), report))
 }
 
 /// Drops the half-built databases that an earlier run of the daemon left, in the background. A server that does not

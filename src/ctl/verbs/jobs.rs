@@ -12,7 +12,7 @@ use super::super::{
     progress::state,
     table::{Column, Table, visible},
 };
-use crate::{bus::types::JobRow, model::ErrorCode};
+use crate::{bus::types::JobRow, clock::now_micros, model::ErrorCode};
 
 /// How many of the newest jobs the table shows unless told otherwise.
 const SHOWN: usize = 20;
@@ -61,7 +61,7 @@ pub(super) fn json(row: &JobRow) -> Value {
 }
 
 pub(super) fn table(rows: &[JobRow]) -> Table {
-    let now = human::now();
+    let now = now_micros();
     let mut table = Table::new(&[
         Column::Right("JOB"),
         Column::Left("TYPE"),
@@ -123,7 +123,7 @@ fn one(number: u64, job: &Finished) -> String {
         fact("Phase", &view.phase);
     }
     if !view.is_over() {
-        fact("Progress", &view.figures(human::now()));
+        fact("Progress", &view.figures(now_micros()));
     }
     if let Some(error) = &view.error {
         fact("Error", &format!("{}: {}", error.name, error.message));

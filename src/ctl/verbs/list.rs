@@ -13,6 +13,7 @@ use super::super::{
 };
 use crate::{
     bus::types::list_filter_to_wire,
+    clock::now_micros,
     model::{ErrorCode, summary::BackupSummary},
     service::operations::ListFilter,
 };
@@ -59,7 +60,7 @@ pub(in crate::ctl) fn print(output: &Output, backups: &[BackupSummary]) -> Resul
         let rows: Result<Vec<Value>, CtlError> = backups.iter().map(json).collect();
         return output.json(&rows?);
     }
-    output.table(&table(backups, human::now()), "backup")
+    output.table(&table(backups, now_micros()), "backup")
 }
 
 /// A backup as JSON: every field is always there, null where it has no value.

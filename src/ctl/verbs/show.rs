@@ -12,6 +12,7 @@ use super::super::{
     output::Output,
     table::{Column, Table, visible},
 };
+use crate::clock::now_micros;
 use crate::model::{ErrorCode, manifest::Manifest, manifest::Table as ManifestTable, summary::BackupSummary};
 
 /// How many tables are shown; `--json` has them all.
@@ -78,7 +79,7 @@ fn facts(description: &Description) -> String {
     };
     fact("Backup", summary.id.to_string());
     fact("Source", format!("{} #{}", summary.source, summary.sequence));
-    fact("Taken", format!("{} ({})", human::time(summary.snapshot_at), human::ago(summary.snapshot_at, human::now())));
+    fact("Taken", format!("{} ({})", human::time(summary.snapshot_at), human::ago(summary.snapshot_at, now_micros())));
     fact("Took", human::duration(statistics.duration));
     fact("Description", summary.description.clone());
     fact("Tags", summary.tags.join(", "));

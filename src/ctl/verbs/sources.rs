@@ -10,13 +10,14 @@ use super::super::{
     table::{Column, Table, visible},
 };
 use crate::bus::types::SourceRow;
+use crate::clock::now_micros;
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError> {
     let rows = client.manager().list_sources(0).await?;
     if output.is_json() {
         return output.json(&rows.iter().map(json).collect::<Vec<_>>());
     }
-    output.table(&table(&rows, human::now()), "source")?;
+    output.table(&table(&rows, now_micros()), "source")?;
     output.finish()?;
     for row in rows.iter().filter(|row| !row.problem.is_empty()) {
         say(visible(&row.problem));

@@ -9,9 +9,10 @@ use std::{collections::BTreeMap, io::Read as _, path::Path, sync::Arc};
 
 use super::{
     BackupFolder, BeginBackup, Catalog, Committed, GcOptions, LocalStorage, ManifestFacts, OwnedRepository, Repository,
-    RepositoryError, Storage, VerifyReport, layout::now_micros, verify::Level,
+    RepositoryError, Storage, VerifyReport, verify::Level,
 };
 use crate::{
+    clock::now_micros,
     model::{
         RunId, SourceKey,
         manifest::{ChunkerParameters, CodecName, FileRole, Kind},

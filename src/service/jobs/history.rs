@@ -13,8 +13,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{message_id, numbers::replace_file, state::now_micros};
+use super::{message_id, numbers::replace_file};
 use crate::{
+    clock::now_micros,
     model::{
         ErrorCode,
         job::{JobError, JobNumber, JobRecord, JobResult},

@@ -57,6 +57,16 @@ pub struct JobOutcome {
     pub statistics: serde_json::Map<String, serde_json::Value>,
 }
 
+impl JobOutcome {
+    /// An outcome whose statistics are the fields of something that is an object in JSON.
+    pub fn new(backup: Option<BackupId>, statistics: impl serde::Serialize) -> Self {
+        match serde_json::to_value(statistics) {
+            Ok(serde_json::Value::Object(statistics)) => Self { backup, statistics },
+            _ => Self { backup, ..Self::default() },
+        }
+    }
+}
+
 /// What the work of a job is given.
 #[derive(Debug, Clone)]
 pub struct JobHandle {

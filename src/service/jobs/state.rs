@@ -2,12 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::now_micros,
     model::job::{JobRecord, Phase},
     stream::{Cancel, Progress},
 };
@@ -91,12 +92,6 @@ impl RateMeter {
         }
         rate
     }
-}
-
-/// The time, microseconds since the epoch.
-pub(super) fn now_micros() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

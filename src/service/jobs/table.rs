@@ -24,9 +24,10 @@ use super::{
     message_id,
     numbers::Numbers,
     run::{End, run, sweep_scratch},
-    state::{RateMeter, now_micros},
+    state::RateMeter,
 };
 use crate::{
+    clock::now_micros,
     model::{
         ErrorCode, RunId,
         job::{JobNumber, JobRecord, JobResult, Phase},

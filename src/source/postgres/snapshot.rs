@@ -7,10 +7,7 @@
 //!
 //! Invariant: while a [`Snapshot`] lives, every table that it shows is locked by A and the snapshot is held by B.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashSet, time::Duration};
 
 use tokio_postgres::types::Oid;
 
@@ -21,6 +18,7 @@ use super::{
     selection,
 };
 use crate::{
+    clock::now_micros,
     config::ConnectionSpec,
     fail_point,
     model::{ErrorCode, manifest::Selection},
@@ -155,7 +153,7 @@ impl Attempt<'_> {
         self.execute(self.reader, b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
         let export = self.reader.query_one(self.cancel, "cannot export a snapshot", "SELECT pg_export_snapshot()", &[]);
         let row = self.runtime.block_on(export)?;
-        let taken_at = now();
+        let taken_at = now_micros();
         let id: String = get(&row, 0)?;
         // The snapshot's name goes to a command line; it is hexadecimal digits and dashes.
         if !id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
@@ -236,10 +234,4 @@ fn pass(place: &'static str) -> Result<(), SourceError> {
 
 fn same(a: &[Relation], b: &[Relation]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.identity() == b.identity())
-}
-
-/// Microseconds since the epoch.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

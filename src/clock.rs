@@ -1,4 +1,4 @@
-//! The clock of the operations. Decisions never read it themselves: they take the time as an argument.
+//! The one clock of the program. Decisions never read it themselves: they take the time as an argument.
 
 /// Microseconds since the epoch.
 #[must_use]

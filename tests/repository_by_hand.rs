@@ -117,6 +117,7 @@ fn take(owned: &OwnedRepository, source: &SourceKey, scratch: &Path, n: u32) -> 
         tags: vec![",\"extents_sha256\":\"00\"".to_owned()],
         incomplete: Vec::new(),
         postgresql: None,
+        sqlite: None,
         database_bytes: 0,
     };
     writer.commit(facts).unwrap().folder

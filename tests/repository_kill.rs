@@ -70,6 +70,7 @@ fn take(owned: &OwnedRepository, scratch: &Path, bytes: &[u8]) -> Result<BackupF
         tags: Vec::new(),
         incomplete: Vec::new(),
         postgresql: None,
+        sqlite: None,
         database_bytes: 0,
     };
     Ok(writer.commit(facts)?.folder)

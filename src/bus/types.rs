@@ -246,6 +246,7 @@ pub fn create_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<C
 pub fn restore_options_to_wire(options: &RestoreOptions) -> Options<'static> {
     let mut wire = Options::new();
     put_text(&mut wire, "to", &options.to);
+    put_text(&mut wire, "owner", &options.owner);
     put_switch(&mut wire, "create-roles", options.create_roles);
     put_switch(&mut wire, "no-owner", options.no_owner);
     put_switch(&mut wire, "no-privileges", options.no_privileges);
@@ -264,6 +265,7 @@ pub fn restore_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<
     let mut reader = OptionReader(wire);
     let options = RestoreOptions {
         to: reader.take("to")?,
+        owner: reader.take("owner")?,
         create_roles: reader.take("create-roles")?,
         no_owner: reader.take("no-owner")?,
         no_privileges: reader.take("no-privileges")?,

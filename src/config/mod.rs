@@ -2,7 +2,7 @@
 //! and key. A broken source file disables that source; the others go on.
 //!
 //! - [`connection`]: how to reach a server; [`uri`]: the same as a connection URI.
-//! - `daemon`, `source`, `postgres`: the keys of the files; `reader`, `values`, `units`, `files`: how they are read.
+//! - `daemon`, `source`, `postgres`, `sqlite`: the keys of the files; `reader`, `values`, `units`, `files`: how they are read.
 //! - `problem`: what is wrong.
 
 pub mod connection;
@@ -12,6 +12,7 @@ mod postgres;
 mod problem;
 mod reader;
 mod source;
+mod sqlite;
 mod units;
 pub mod uri;
 mod values;
@@ -26,9 +27,10 @@ use std::{
 
 pub use connection::{ConnectionKeys, ConnectionSpec, PasswordSource, Secret, SslMode};
 pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig};
-pub use postgres::PostgresConfig;
+pub use postgres::{AllDatabases, PostgresConfig};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use source::{SourceConfig, SourceKind};
+pub use sqlite::{SqliteCheck, SqliteConfig};
 
 use crate::model::SourceName;
 

@@ -19,8 +19,10 @@ const URI_REPLACES: [&str; 7] = ["host", "port", "database", "user", "sslmode", 
 /// The keys of `type = "postgresql"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PostgresConfig {
-    /// The reading connection.
+    /// The reading connection. For all databases of the server: to the one whose catalogs name them.
     pub connection: ConnectionSpec,
+    /// `database = "all"`: every database of the server.
+    pub all: Option<AllDatabases>,
     /// The privileged one of `[restore]`; only restore uses it. Keys that it does not give are the reading one's.
     pub restore: Option<ConnectionSpec>,
     /// Tables and schemas to include and exclude.
@@ -31,13 +33,21 @@ pub struct PostgresConfig {
     pub client_bin_dir: Option<PathBuf>,
 }
 
+/// What `database = "all"` takes: every database that allows connections, but some.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AllDatabases {
+    /// Not these; `*` and `?` stand for any characters and any one.
+    pub exclude: Vec<String>,
+}
+
 /// Reads the keys; `None` where there is no connection without a problem, which is then reported.
 pub(super) fn read(root: &mut Section<'_>) -> Option<PostgresConfig> {
-    let database = root.take("database", |value| one_database(values::word(value)?.into()));
+    let database = root.take("database", |value| Ok(Name::from(values::word(value)?)));
     let keys = read_connection(root).map(|keys| match keys.database {
         Some(_) => keys,
         None => ConnectionKeys { database, ..keys },
     });
+    let (keys, all) = read_all(root, keys);
     if keys.as_ref().is_some_and(|keys| keys.database.is_none()) && !root.has("database") {
         if root.has("uri") {
             root.problem("uri", "must name the database: postgresql://host/database");
@@ -54,12 +64,34 @@ pub(super) fn read(root: &mut Section<'_>) -> Option<PostgresConfig> {
         include_schemas: root.take("include_schemas", values::words).unwrap_or_default(),
         exclude_schemas: root.take("exclude_schemas", values::words).unwrap_or_default(),
     };
+    for key in ["include_tables", "exclude_tables", "include_schemas", "exclude_schemas"] {
+        if all.is_some() && root.has(key) {
+            root.problem(key, "cannot stand beside database = \"all\"; make a source of its own for that database");
+        }
+    }
     let connection = keys.and_then(ConnectionKeys::resolve);
     if let Some(connection) = &connection {
         check_certificates(root, connection);
     }
     let restore = read_restore(root, connection.as_ref());
-    Some(PostgresConfig { connection: connection?, restore, selection, lock_timeout, client_bin_dir })
+    Some(PostgresConfig { connection: connection?, all, restore, selection, lock_timeout, client_bin_dir })
+}
+
+/// Reads what belongs to `database = "all"`, and puts the database to connect to in the place of that word.
+fn read_all(root: &mut Section<'_>, keys: Option<ConnectionKeys>) -> (Option<ConnectionKeys>, Option<AllDatabases>) {
+    let is_all = keys.as_ref().and_then(|keys| keys.database.as_ref()).is_some_and(|name| name.as_bytes() == b"all");
+    let exclude = root.take("exclude_databases", values::words).unwrap_or_default();
+    let connect_to = root.take("connect_database", |value| Ok(Name::from(values::word(value)?)));
+    if !is_all {
+        for key in ["exclude_databases", "connect_database"] {
+            if root.has(key) {
+                root.problem(key, "belongs to database = \"all\", which this source does not have");
+            }
+        }
+        return (keys, None);
+    }
+    let database = connect_to.unwrap_or_else(|| Name::from("postgres"));
+    (keys.map(|keys| ConnectionKeys { database: Some(database), ..keys }), Some(AllDatabases { exclude }))
 }
 
 /// Reads `[restore]`; `None` where there is none, or none without a problem.
@@ -113,11 +145,10 @@ fn uri_without_password(text: &str) -> Result<ConnectionKeys, String> {
             .to_owned()),
         Some(_) => Err("names a passfile; use the key password_file for it".to_owned()),
         None => {
-            let database = keys.database.map(one_database).transpose()?;
             if keys.sslrootcert.as_ref().is_some_and(|path| !path.is_absolute()) {
                 return Err("names a sslrootcert that is not an absolute path".to_owned());
             }
-            Ok(ConnectionKeys { database, ..keys })
+            Ok(keys)
         }
     }
 }
@@ -130,13 +161,6 @@ fn one_host(host: String) -> Result<String, String> {
     } else {
         Ok(host)
     }
-}
-
-fn one_database(name: Name) -> Result<Name, String> {
-    if name.as_bytes() == b"all" {
-        return Err("\"all\" is not supported by this version yet; make one source for each database".to_owned());
-    }
-    Ok(name)
 }
 
 fn read_password(section: &mut Section<'_>) -> Option<PasswordSource> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     postgres::{self, PostgresConfig},
     reader::Section,
+    sqlite::{self, SqliteConfig},
     values,
 };
 
@@ -28,29 +29,38 @@ pub struct SourceConfig {
 pub enum SourceKind {
     /// `type = "postgresql"`.
     Postgres(Box<PostgresConfig>),
+    /// `type = "sqlite"`.
+    Sqlite(SqliteConfig),
+}
+
+impl SourceKind {
+    /// The word of the key `type`, also on the bus.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgresql",
+            Self::Sqlite(_) => "sqlite",
+        }
+    }
 }
 
 /// Reads the whole file of a source. `None` where that cannot be done, which is then reported; what is returned may
 /// have defaults in place of what was reported.
 pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
-    let source_type = root.take("type", values::text);
-    match source_type.as_deref() {
-        Some("postgresql") => {}
-        Some("sqlite") => {
-            root.problem("type", "\"sqlite\" is not supported by this version yet; only \"postgresql\" is");
-            return None;
-        }
+    let is_sqlite = match root.take("type", values::text).as_deref() {
+        Some("postgresql") => false,
+        Some("sqlite") => true,
         Some(other) => {
-            root.problem("type", format!("must be \"postgresql\", not {other:?}"));
+            root.problem("type", format!("must be \"postgresql\" or \"sqlite\", not {other:?}"));
             return None;
         }
         None => {
             if !root.has("type") {
-                root.problem("type", "is missing; write type = \"postgresql\"");
+                root.problem("type", "is missing; write type = \"postgresql\" or type = \"sqlite\"");
             }
             return None;
         }
-    }
+    };
     let enabled = root.take("enabled", values::boolean).unwrap_or(true);
     let description = root.take("description", values::text).unwrap_or_default();
     let timeout = root.take("timeout", values::duration);
@@ -58,7 +68,11 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
     if max_size == Some(0) {
         root.problem("max_size", "allows no backup at all; leave the key out for no limit");
     }
-    let kind = postgres::read(&mut root).map(|config| SourceKind::Postgres(Box::new(config)));
+    let kind = if is_sqlite {
+        sqlite::read(&mut root).map(SourceKind::Sqlite)
+    } else {
+        postgres::read(&mut root).map(|config| SourceKind::Postgres(Box::new(config)))
+    };
     root.finish();
     Some(SourceConfig { enabled, description, timeout, max_size, kind: kind? })
 }

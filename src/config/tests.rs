@@ -47,7 +47,7 @@ fn postgres(text: &str) -> (SourceConfig, PostgresConfig) {
     let config = load(directory.path()).unwrap();
     assert!(config.broken.is_empty(), "{:?}", config.broken);
     let source = config.sources.into_values().next().unwrap();
-    let SourceKind::Postgres(postgres) = source.kind.clone();
+    let SourceKind::Postgres(postgres) = source.kind.clone() else { panic!("{:?}", source.kind) };
     (source, *postgres)
 }
 
@@ -265,7 +265,7 @@ fn problems_of_sources_name_file_line_and_key() {
         ),
         (
             "[limits]\nqueue = 1",
-            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_timeout, database, description, enabled, exclude_schemas, exclude_tables, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, sslmode, sslrootcert, timeout, type, uri, user",
+            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, enabled, exclude_databases, exclude_schemas, exclude_tables, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, sslmode, sslrootcert, timeout, type, uri, user",
         ),
         (
             "uri = \"postgresql://h/d\"",
@@ -278,19 +278,58 @@ fn problems_of_sources_name_file_line_and_key() {
 }
 
 #[test]
+fn all_databases_of_a_server() {
+    let (_, config) = postgres("type = \"postgresql\"\ndatabase = \"all\"\nexclude_databases = [\"test_*\"]");
+    assert_eq!(config.all, Some(AllDatabases { exclude: vec!["test_*".to_owned()] }));
+    assert_eq!(config.connection.database, "postgres".into());
+    let (_, config) = postgres("type = \"postgresql\"\nuri = \"postgresql://h/all\"\nconnect_database = \"x\"");
+    assert_eq!((config.all, config.connection.database), (Some(AllDatabases::default()), "x".into()));
+    assert_eq!(postgres("type = \"postgresql\"\ndatabase = \"x\"").1.all, None);
+}
+
+#[test]
+fn sqlite_files() {
+    let read = |text: &str| {
+        let directory = directory(None, &[("app.toml", text)]);
+        let config = load(directory.path()).unwrap();
+        assert!(config.broken.is_empty(), "{:?}", config.broken);
+        match config.sources.into_values().next().unwrap().kind {
+            SourceKind::Sqlite(sqlite) => sqlite,
+            other => panic!("{other:?}"),
+        }
+    };
+    let defaults = SqliteConfig {
+        path: "/srv/app.db".into(),
+        check: SqliteCheck::Quick,
+        lock_timeout: Duration::from_secs(60),
+        read_timeout: Duration::from_secs(3600),
+    };
+    assert_eq!(read("type = \"sqlite\"\npath = \"/srv/app.db\""), defaults);
+    let full = "type = \"sqlite\"\npath = \"/srv/app.db\"\ncheck = \"integrity\"\nlock_timeout = \"5s\"\nread_timeout = \"1min\"";
+    let expected = SqliteConfig {
+        check: SqliteCheck::Integrity,
+        lock_timeout: Duration::from_secs(5),
+        read_timeout: Duration::from_secs(60),
+        ..defaults
+    };
+    assert_eq!(read(full), expected);
+}
+
+#[test]
 fn problems_of_whole_sources() {
     for (text, expected) in [
-        ("", "shop.toml: type: is missing; write type = \"postgresql\""),
-        (
-            "type = \"sqlite\"\npath = \"/x\"",
-            "shop.toml:1: type: \"sqlite\" is not supported by this version yet; only \"postgresql\" is",
-        ),
-        ("type = \"mysql\"", "shop.toml:1: type: must be \"postgresql\", not \"mysql\""),
+        ("", "shop.toml: type: is missing; write type = \"postgresql\" or type = \"sqlite\""),
+        ("type = \"sqlite\"", "shop.toml: path: is missing; write the absolute path of the database file to back up"),
+        ("type = \"mysql\"", "shop.toml:1: type: must be \"postgresql\" or \"sqlite\", not \"mysql\""),
         ("type = 1", "shop.toml:1: type: must be a string, not an integer"),
         ("type = \"postgresql\"", "shop.toml: database: is missing; write the name of the database to back up"),
         (
-            "type = \"postgresql\"\ndatabase = \"all\"",
-            "shop.toml:2: database: \"all\" is not supported by this version yet; make one source for each database",
+            "type = \"postgresql\"\ndatabase = \"all\"\ninclude_tables = [\"a.b\"]",
+            "shop.toml:3: include_tables: cannot stand beside database = \"all\"; make a source of its own for that database",
+        ),
+        (
+            "type = \"postgresql\"\ndatabase = \"x\"\nexclude_databases = [\"a\"]",
+            "shop.toml:3: exclude_databases: belongs to database = \"all\", which this source does not have",
         ),
         (
             "type = \"postgresql\"\nuri = \"postgresql://h\"",
@@ -304,10 +343,6 @@ fn problems_of_whole_sources() {
         (
             "type = \"postgresql\"\nuri = \"postgresql://h/d?passfile=/x\"",
             "shop.toml:2: uri: names a passfile; use the key password_file for it",
-        ),
-        (
-            "type = \"postgresql\"\nuri = \"postgresql://h/all\"",
-            "shop.toml:2: uri: \"all\" is not supported by this version yet; make one source for each database",
         ),
         (
             "type = \"postgresql\"\nuri = \"postgresql://h/d?sslmode=verify-full\"",

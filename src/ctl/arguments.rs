@@ -203,9 +203,12 @@ pub struct RestoreArguments {
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
     pub backup: BackupArguments,
-    /// The name of the new database [default: the original's, if that does not exist]
-    #[arg(long, value_name = "DATABASE", default_value = "", hide_default_value = true)]
+    /// The name of the new database, or the path of the new file [default: the original's, if that does not exist]
+    #[arg(long, value_name = "DATABASE|PATH", default_value = "", hide_default_value = true)]
     pub to: String,
+    /// Who the restored SQLite file shall belong to [default: the user of the daemon]
+    #[arg(long, value_name = "USER[:GROUP]", default_value = "", hide_default_value = true)]
+    pub owner: String,
     /// Create the roles that are missing on the server
     #[arg(long)]
     pub create_roles: bool,
@@ -241,6 +244,7 @@ impl RestoreArguments {
     pub fn options(&self) -> RestoreOptions {
         RestoreOptions {
             to: self.to.clone(),
+            owner: self.owner.clone(),
             create_roles: self.create_roles,
             no_owner: self.no_owner,
             no_privileges: self.no_privileges,

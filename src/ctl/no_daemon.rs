@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::now_micros,
     config::{ConnectionSpec, PasswordSource, Secret, uri},
-    model::{ErrorCode, RunId, summary::BackupSummary},
+    model::{ErrorCode, RunId, manifest, summary::BackupSummary},
     repository::{Catalog, Problem, Repository},
     service::{
         ServiceError, export, listing,
@@ -125,12 +125,20 @@ async fn run_export(path: &Path, output: &Output, arguments: &ExportArguments) -
 }
 
 async fn run_restore(path: &Path, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
-    let Some(connection) = &arguments.connection else {
-        return Err(CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"));
-    };
-    let connection = connection_of(connection, |name| std::env::var(name).ok())?;
     let (reading, backup) = Reading::find(path, &arguments.backup)?;
-    let target = restore::Target { connection, client_bin_dir: None };
+    let target = match (&arguments.connection, backup.kind) {
+        (None, manifest::Kind::Sqlite) => restore::Target::Sqlite(restore::SqliteTarget::default()),
+        (Some(_), manifest::Kind::Sqlite) => {
+            return Err(CtlError::usage("an SQLite database is restored to a file; give --to PATH, not --connection"));
+        }
+        (None, _) => {
+            return Err(CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"));
+        }
+        (Some(connection), _) => {
+            let connection = connection_of(connection, |name| std::env::var(name).ok())?;
+            restore::Target::Postgres(restore::PostgresTarget { connection, client_bin_dir: None })
+        }
+    };
     let options = arguments.options();
     let reading = Arc::new(reading);
     if arguments.dry_run || !arguments.yes {

@@ -48,6 +48,12 @@ pub enum ErrorCode {
     RestoreFailed,
     RestoreMismatch,
     NotSupported,
+    DatabaseCorrupt,
+    DatabaseEncrypted,
+    NotADatabase,
+    DatabaseBusy,
+    PartlyFailed,
+    Interrupted,
 }
 
 /// One row of the table.
@@ -132,6 +138,12 @@ rows! {
     RestoreFailed, own!("RestoreFailed"), 33, false, "The restore failed and its half-built database was dropped.";
     RestoreMismatch, own!("RestoreMismatch"), 34, false, "The restored rows differ from what was counted at backup time; the new database was dropped.";
     NotSupported, own!("NotSupported"), 36, false, "This backup, server or build cannot do that.";
+    DatabaseCorrupt, own!("DatabaseCorrupt"), 37, false, "The database itself is damaged; the message has what SQLite said. Restore it from an earlier backup.";
+    DatabaseEncrypted, own!("DatabaseEncrypted"), 38, false, "The file seems to be an encrypted database, which cannot be read without its key.";
+    NotADatabase, own!("NotADatabase"), 39, false, "The file is no SQLite database. Check `path` in the file of the source.";
+    DatabaseBusy, own!("DatabaseBusy"), 40, true, "Somebody else held the lock on the database, or kept changing it, for longer than `lock_timeout`.";
+    PartlyFailed, own!("PartlyFailed"), 41, true, "Some of the databases failed, which the message names; the others were done.";
+    Interrupted, own!("Interrupted"), 42, true, "The daemon died while the job ran. What the job left is taken away at the start. Run it again.";
 }
 
 impl ErrorCode {

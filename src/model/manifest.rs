@@ -69,6 +69,9 @@ pub struct Manifest {
     /// Facts about the PostgreSQL database, for `kind = "logical"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgresql: Option<PostgresFacts>,
+    /// Facts about the SQLite database, for `kind = "sqlite"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlite: Option<SqliteFacts>,
 }
 
 /// The kind of a backup.
@@ -182,6 +185,12 @@ impl ChunkerParameters {
     #[must_use]
     pub const fn with_average(average: u32) -> Self {
         Self { minimum: average / 4, average, maximum: average * 8 }
+    }
+
+    /// Blocks of one size, bytes: for page images, whose parts change in place.
+    #[must_use]
+    pub const fn fixed(block: u32) -> Self {
+        Self { minimum: block, average: block, maximum: block }
     }
 
     /// The parameters for a source whose database has this size at its first backup.
@@ -435,6 +444,54 @@ pub struct Selection {
     pub include_schemas: Vec<String>,
     /// Not these schemas.
     pub exclude_schemas: Vec<String>,
+}
+
+/// Facts about the SQLite database at the time of the snapshot (<https://sqlite.org/fileformat2.html>).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqliteFacts {
+    /// Version of the SQLite library that read it.
+    pub sqlite_version: String,
+    /// Where the file was, as configured.
+    pub path: Name,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// Number of pages.
+    pub pages: u64,
+    /// How many of them are free.
+    pub free_pages: u64,
+    /// `wal`, `delete`, `truncate`, `persist`: the journal mode in effect.
+    pub journal_mode: String,
+    /// `UTF-8`, `UTF-16le`, `UTF-16be`.
+    pub encoding: String,
+    /// `none`, `full`, `incremental`.
+    pub auto_vacuum: String,
+    /// `PRAGMA user_version`.
+    pub user_version: i32,
+    /// `PRAGMA application_id`.
+    pub application_id: i32,
+    /// `quick_check` or `integrity_check`: what SQLite said "ok" to.
+    pub checked_by: String,
+    /// Permission bits of the file, for people.
+    pub mode: u32,
+    /// Bytes of the write-ahead log when the snapshot was taken, and when it was released; both 0 without one.
+    pub wal_bytes: [u64; 2],
+    /// Tables, indexes, views and triggers, as `sqlite_schema` has them.
+    pub schema: Vec<SqliteObject>,
+}
+
+/// A row of `sqlite_schema`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqliteObject {
+    /// `table`, `index`, `view`, `trigger`.
+    #[serde(rename = "type")]
+    pub object_type: String,
+    /// Its name.
+    pub name: Name,
+    /// The table that it belongs to.
+    pub table: Name,
+    /// The statement that makes it; absent for automatic indexes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<Name>,
 }
 
 /// Why bytes are not a manifest that this program may use.

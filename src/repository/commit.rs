@@ -107,6 +107,7 @@ impl BackupWriter {
             statistics,
             incomplete: facts.incomplete,
             postgresql: facts.postgresql,
+            sqlite: facts.sqlite,
         })
     }
 

@@ -25,7 +25,9 @@ use super::{
 use crate::{
     model::{
         BackupId, ChunkId, ErrorCode, RunId, SourceKey,
-        manifest::{ChunkerParameters, Codec, File, FileRole, Incomplete, Kind, Manifest, PostgresFacts, Table},
+        manifest::{
+            ChunkerParameters, Codec, File, FileRole, Incomplete, Kind, Manifest, PostgresFacts, SqliteFacts, Table,
+        },
     },
     source::SetSink,
     stream::{
@@ -76,6 +78,8 @@ pub struct ManifestFacts {
     pub incomplete: Vec<Incomplete>,
     /// Facts about the database.
     pub postgresql: Option<PostgresFacts>,
+    /// Facts about the SQLite database.
+    pub sqlite: Option<SqliteFacts>,
     /// Size of the database as the server reports it, bytes.
     pub database_bytes: u64,
 }

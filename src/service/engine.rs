@@ -155,15 +155,17 @@ impl Engine {
         source: &SourceConfig,
         newest: Option<&BackupSummary>,
     ) -> SourceSummary {
-        let (source_type, location) = match &source.kind {
+        let location = match &source.kind {
             SourceKind::Postgres(postgres) => {
                 let connection = &postgres.connection;
-                ("postgresql", format!("{}:{} {}", connection.host, connection.port, connection.database))
+                let database = if postgres.all.is_some() { "all" } else { &*connection.database.lossy() };
+                format!("{}:{} {database}", connection.host, connection.port)
             }
+            SourceKind::Sqlite(sqlite) => sqlite.path.display().to_string(),
         };
         SourceSummary {
             name: name.to_string(),
-            source_type: source_type.to_owned(),
+            source_type: source.kind.as_str().to_owned(),
             state: if source.enabled { "enabled" } else { "disabled" }.to_owned(),
             location,
             description: source.description.clone(),

@@ -16,7 +16,6 @@ mod opening;
 pub mod operations;
 pub mod reading;
 pub mod restore;
-mod restore_journal;
 pub mod selector;
 pub mod verify;
 

@@ -32,8 +32,10 @@ pub struct CreateOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RestoreOptions {
-    /// The name of the new database; empty for the original name.
+    /// The name of the new database, or the absolute path of the new file; empty for the original.
     pub to: String,
+    /// `USER` or `USER:GROUP` that a restored file shall belong to; empty for the daemon's own.
+    pub owner: String,
     /// Create the roles that are missing on the server from the backup's `globals.sql`.
     pub create_roles: bool,
     /// Leave out ownership, as pg_restore's `--no-owner`.

@@ -133,6 +133,5 @@ fn run(
     for (folder, problems) in &report.damaged {
         tracing::error!(BACKUPD_BACKUP = %folder.id, "backup {} of {} is damaged: {}", folder.id.short(), folder.source, problems.join("; "));
     }
-    judge(&report)?;
-    Ok(JobOutcome { backup: None, statistics: statistics(&report) })
+    Ok(JobOutcome { backup: None, statistics: statistics(&report), failure: judge(&report).err() })
 }

@@ -1,4 +1,4 @@
-//! What is backed up and restored to: PostgreSQL databases now, SQLite files and whole servers later.
+//! What is backed up and restored to: PostgreSQL databases and SQLite files.
 //!
 //! A source writes the files of its set into a [`SetSink`] and restores them from a [`SetReader`]; it knows neither
 //! packs nor jobs. Its functions block and are run in a thread of their own; SQL and child processes run on the tokio
@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod postgres;
+pub mod sqlite;
 
 pub use error::{SourceError, WhileDoing};
 

@@ -71,7 +71,7 @@ impl Simulation {
                 }
             })?;
             let statistics = serde_json::Map::from_iter([("rows".to_owned(), 5.into())]);
-            Ok(JobOutcome { backup: Some(BackupId([0xab; 16])), statistics })
+            Ok(JobOutcome { backup: Some(BackupId([0xab; 16])), statistics, failure: None })
         })
     }
 }

@@ -88,6 +88,7 @@ pub(super) fn facts() -> ManifestFacts {
         tags: vec!["nightly".to_owned()],
         incomplete: Vec::new(),
         postgresql: None,
+        sqlite: None,
         database_bytes: 0,
     }
 }

@@ -48,20 +48,22 @@ pub struct JobRequest {
     pub timeout: Option<Duration>,
 }
 
-/// What a job that was done leaves.
+/// What a job leaves that went on to its end.
 #[derive(Debug, Clone, Default)]
 pub struct JobOutcome {
     /// The backup it made.
     pub backup: Option<BackupId>,
     /// Numbers and texts about it.
     pub statistics: serde_json::Map<String, serde_json::Value>,
+    /// Why the job counts as failed although it went on to its end and has statistics.
+    pub failure: Option<ServiceError>,
 }
 
 impl JobOutcome {
     /// An outcome whose statistics are the fields of something that is an object in JSON.
     pub fn new(backup: Option<BackupId>, statistics: impl serde::Serialize) -> Self {
         match serde_json::to_value(statistics) {
-            Ok(serde_json::Value::Object(statistics)) => Self { backup, statistics },
+            Ok(serde_json::Value::Object(statistics)) => Self { backup, statistics, failure: None },
             _ => Self { backup, ..Self::default() },
         }
     }

@@ -32,8 +32,11 @@ pub(super) struct End {
 }
 
 impl End {
-    fn done(outcome: JobOutcome) -> Self {
-        Self { result: JobResult::Done, error: None, outcome }
+    fn done(mut outcome: JobOutcome) -> Self {
+        match outcome.failure.take() {
+            None => Self { result: JobResult::Done, error: None, outcome },
+            Some(failure) => Self { outcome, ..Self::failed(&failure, None) },
+        }
     }
 
     /// The end of a job whose work gave this error. A raised cancel flag is the reason of whatever came after it.

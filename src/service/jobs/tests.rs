@@ -93,7 +93,7 @@ fn a_job_leaves_its_outcome_and_no_scratch() {
         std::fs::write(job.context.scratch.join("spool"), b"x").unwrap();
         job.context.progress.enter(Phase::Data);
         let statistics = serde_json::Map::from_iter([("rows".to_owned(), 3.into())]);
-        Ok(JobOutcome { backup: Some(BackupId([1; 16])), statistics })
+        Ok(JobOutcome { backup: Some(BackupId([1; 16])), statistics, failure: None })
     });
     let number = bench.jobs.submit(request("shop"), work).unwrap();
     let record = bench.wait_for(number);

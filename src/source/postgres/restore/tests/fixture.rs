@@ -166,6 +166,7 @@ fn manifest(files: Vec<File>, dumped: Dumped) -> Manifest {
         extents_sha256: hash,
         statistics: Statistics { rows: dumped.rows, database_bytes: dumped.database_bytes, ..Statistics::default() },
         incomplete: dumped.incomplete,
+        sqlite: None,
         postgresql: Some(dumped.facts),
     }
 }

@@ -1,8 +1,8 @@
-//! What a restore leaves on a server when the daemon dies: written down before it exists, so that the next start can
-//! take it away.
+//! What a restore leaves on a server or in a folder when the daemon dies: written down before it exists, so that the
+//! next start can take it away.
 //!
-//! Invariants: an entry is on disk, synced, before the database that it names is created; it is removed only after that
-//! database was dropped or got its final name. Dropping by the temporary name can never hit a published database.
+//! Invariants: an entry is on disk, synced, before the database or file that it names is created; it is removed only
+//! after that was dropped or got its final name. Dropping by the temporary name can never hit what was published.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,18 +13,40 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::error::ServiceError;
-use crate::model::{ErrorCode, Name, RunId};
+use crate::{
+    model::{ErrorCode, Name, RunId},
+    service::ServiceError,
+};
 
-/// One database under construction.
+/// What is under construction, by its temporary name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Temporary {
+    /// A database on the server that the source's `[restore]` connection reaches.
+    Database(Name),
+    /// A file of this host.
+    File(PathBuf),
+}
+
+impl std::fmt::Display for Temporary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Database(name) => write!(f, "database {name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// One restore that is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// The job's run.
     pub(super) run_id: RunId,
-    /// The source whose `[restore]` connection reaches the server.
+    /// The source of the backup.
     pub(super) source: String,
-    /// The temporary name.
-    pub(super) database: Name,
+    /// What it leaves if it is cut off.
+    #[serde(flatten)]
+    pub(super) temporary: Temporary,
 }
 
 /// The entries, one file each, below the state folder.
@@ -123,12 +145,14 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let journal = RestoreJournal::new(state.path());
         assert_eq!(journal.entries().unwrap(), []);
-        let entry = Entry { run_id: RunId::new(), source: "shop".into(), database: Name::from("a\n'b") };
-        journal.add(&entry).unwrap();
-        fs::write(state.path().join("restores/torn.json"), "{").unwrap();
-        assert_eq!(RestoreJournal::new(state.path()).entries().unwrap(), std::slice::from_ref(&entry));
-        journal.remove(entry.run_id).unwrap();
-        journal.remove(entry.run_id).unwrap();
-        assert_eq!(journal.entries().unwrap(), []);
+        for temporary in [Temporary::Database(Name::from("a\n'b")), Temporary::File("/srv/.a.sqlite".into())] {
+            let entry = Entry { run_id: RunId::new(), source: "shop".into(), temporary };
+            journal.add(&entry).unwrap();
+            fs::write(state.path().join("restores/torn.json"), "{").unwrap();
+            assert_eq!(RestoreJournal::new(state.path()).entries().unwrap(), std::slice::from_ref(&entry));
+            journal.remove(entry.run_id).unwrap();
+            journal.remove(entry.run_id).unwrap();
+            assert_eq!(journal.entries().unwrap(), []);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! `create`: checks, then one job that dumps a source into a new backup.
 
+mod taking;
+
 use std::sync::Arc;
 
 use super::{
@@ -10,15 +12,14 @@ use super::{
 };
 use crate::{
     clock::now_micros,
-    config::{Config, PostgresConfig, SourceConfig, SourceKind},
+    config::{Config, SourceConfig},
     model::{
         ErrorCode, SourceKey, SourceName,
         job::{JobNumber, JobType, Phase},
-        manifest::{ChunkerParameters, Kind, Selection},
     },
     repository::{BeginBackup, ManifestFacts},
-    source::postgres::dump::{DumpRequest, Preflight, dump, preflight},
 };
+use taking::{Preflight, Taking};
 
 /// Two backups of one source never run at once.
 pub(super) fn exclusive_key(source: &SourceName) -> String {
@@ -41,9 +42,8 @@ pub(super) fn submit(
             format!("source {name} is being backed up by job {number}; wait for it or cancel it"),
         ));
     }
-    let SourceKind::Postgres(postgres) = &source.kind;
-    let request = dump_request(postgres, &options.selection)?;
-    preflight(&request, engine.early_checks()?.context())?;
+    let taking = Taking::of(&source.kind, &options.selection)?;
+    taking.preflight(engine.early_checks()?.context())?;
 
     let job = JobRequest {
         job_type: JobType::Create,
@@ -60,37 +60,9 @@ pub(super) fn submit(
         Box::new(move |handle| {
             let backup =
                 Creation { engine: &engine_of_job, config: &config, name: &name, source: &source, options: &options };
-            backup.run(&request, handle)
+            backup.run(&taking, handle)
         }),
     )
-}
-
-/// The source's selection, narrowed by the options of one backup.
-fn dump_request(config: &PostgresConfig, narrower: &Selection) -> Result<DumpRequest, ServiceError> {
-    let own = &config.selection;
-    let narrow_both = |a: &[String], b: &[String], what: &str| {
-        if a.is_empty() || b.is_empty() {
-            Ok([a, b].concat())
-        } else {
-            Err(ServiceError::new(
-                ErrorCode::InvalidArgs,
-                format!("the source already includes only some {what}; a backup cannot choose among them again"),
-            ))
-        }
-    };
-    let selection = Selection {
-        schema_only: own.schema_only || narrower.schema_only,
-        include_tables: narrow_both(&own.include_tables, &narrower.include_tables, "tables")?,
-        exclude_tables: [&own.exclude_tables[..], &narrower.exclude_tables].concat(),
-        include_schemas: narrow_both(&own.include_schemas, &narrower.include_schemas, "schemas")?,
-        exclude_schemas: [&own.exclude_schemas[..], &narrower.exclude_schemas].concat(),
-    };
-    Ok(DumpRequest {
-        connection: config.connection.clone(),
-        selection,
-        lock_timeout: config.lock_timeout,
-        client_bin_dir: config.client_bin_dir.clone(),
-    })
 }
 
 /// One backup in the making.
@@ -103,13 +75,13 @@ struct Creation<'a> {
 }
 
 impl Creation<'_> {
-    fn run(&self, request: &DumpRequest, job: &JobHandle) -> Result<JobOutcome, ServiceError> {
+    fn run(&self, taking: &Taking, job: &JobHandle) -> Result<JobOutcome, ServiceError> {
         let context = &job.context;
         context.progress.enter(Phase::Checking);
         let opened = self.engine.repository()?;
         let started_at = now_micros();
         // A job that waited finds another world than the one that was checked when it was asked for.
-        let preflight = preflight(request, context)?;
+        let preflight = taking.preflight(context)?;
         let key = SourceKey::single(self.name.clone());
         self.check_space(&key, &preflight)?;
 
@@ -118,7 +90,7 @@ impl Creation<'_> {
             run_id: job.run_id,
             started_at,
             level: self.config.repository.codec.level,
-            chunker: ChunkerParameters::for_database_size(preflight.database_bytes),
+            chunker: preflight.chunker,
             threads: compression_threads(self.config),
             max_size: self.source.max_size,
             scratch: context.scratch.clone(),
@@ -126,17 +98,13 @@ impl Creation<'_> {
             progress: context.progress.clone(),
             verify_members: self.config.repository.compare,
         })?;
-        let dumped = dump(request, &mut writer, context)?;
+        let facts = taking.take(&mut writer, context)?;
         context.progress.enter(Phase::Committing);
         context.cancel.check()?;
         let committed = writer.commit(ManifestFacts {
-            kind: Kind::Logical,
-            snapshot_at: dumped.snapshot_at,
             description: self.options.description.clone(),
             tags: self.options.tags.clone(),
-            incomplete: dumped.incomplete,
-            database_bytes: dumped.database_bytes,
-            postgresql: Some(dumped.facts),
+            ..facts
         })?;
         for missing in &committed.manifest.incomplete {
             tracing::warn!(BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.name, missing.what, missing.message);

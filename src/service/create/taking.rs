@@ -1,0 +1,127 @@
+//! What differs between the kinds of sources when a backup is taken.
+
+use crate::{
+    config::{PostgresConfig, SourceKind},
+    model::{
+        ErrorCode,
+        manifest::{ChunkerParameters, Kind, Selection},
+    },
+    repository::ManifestFacts,
+    service::ServiceError,
+    source::{
+        JobContext, SetSink,
+        postgres::dump::{self as postgres, DumpRequest},
+        sqlite,
+    },
+};
+
+/// Bytes of a block of an SQLite image: a multiple or a part of the page size, which is a power of two.
+const SQLITE_BLOCK: u32 = 16 << 10;
+
+/// What is taken, and how.
+#[derive(Debug, Clone)]
+pub(super) enum Taking {
+    /// The set of SQL files of a PostgreSQL database.
+    Postgres(Box<DumpRequest>),
+    /// The image of an SQLite database.
+    Sqlite(sqlite::DumpRequest),
+}
+
+/// What the early checks found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Preflight {
+    /// Size of the database, bytes.
+    pub(super) database_bytes: u64,
+    /// How a first backup is cut.
+    pub(super) chunker: ChunkerParameters,
+}
+
+impl Taking {
+    /// What a source is, with its selection narrowed by the options of one backup.
+    pub(super) fn of(kind: &SourceKind, narrower: &Selection) -> Result<Self, ServiceError> {
+        match kind {
+            SourceKind::Postgres(postgres) => {
+                postgres_request(postgres, narrower).map(|request| Self::Postgres(Box::new(request)))
+            }
+            SourceKind::Sqlite(sqlite) if *narrower == Selection::default() => Ok(Self::Sqlite(sqlite.clone())),
+            SourceKind::Sqlite(_) => Err(ServiceError::new(
+                ErrorCode::InvalidArgs,
+                "an SQLite database is backed up whole; tables and schemas cannot be chosen",
+            )),
+        }
+    }
+
+    /// The checks that are made before the job is accepted and again when it starts.
+    pub(super) fn preflight(&self, context: &JobContext) -> Result<Preflight, ServiceError> {
+        Ok(match self {
+            Self::Postgres(request) => {
+                let database_bytes = postgres::preflight(request, context)?.database_bytes;
+                Preflight { database_bytes, chunker: ChunkerParameters::for_database_size(database_bytes) }
+            }
+            Self::Sqlite(request) => Preflight {
+                database_bytes: sqlite::preflight(request, context)?.database_bytes,
+                chunker: ChunkerParameters::fixed(SQLITE_BLOCK),
+            },
+        })
+    }
+
+    /// Writes the files of the set.
+    pub(super) fn take(&self, sink: &mut dyn SetSink, context: &JobContext) -> Result<ManifestFacts, ServiceError> {
+        Ok(match self {
+            Self::Postgres(request) => {
+                let dumped = postgres::dump(request, sink, context)?;
+                ManifestFacts {
+                    kind: Kind::Logical,
+                    snapshot_at: dumped.snapshot_at,
+                    description: String::new(),
+                    tags: Vec::new(),
+                    incomplete: dumped.incomplete,
+                    postgresql: Some(dumped.facts),
+                    sqlite: None,
+                    database_bytes: dumped.database_bytes,
+                }
+            }
+            Self::Sqlite(request) => {
+                let dumped = sqlite::dump(request, sink, context)?;
+                ManifestFacts {
+                    kind: Kind::Sqlite,
+                    snapshot_at: dumped.snapshot_at,
+                    description: String::new(),
+                    tags: Vec::new(),
+                    incomplete: dumped.incomplete,
+                    postgresql: None,
+                    sqlite: Some(dumped.facts),
+                    database_bytes: dumped.database_bytes,
+                }
+            }
+        })
+    }
+}
+
+/// The source's selection, narrowed by the options of one backup.
+fn postgres_request(config: &PostgresConfig, narrower: &Selection) -> Result<DumpRequest, ServiceError> {
+    let own = &config.selection;
+    let narrow_both = |a: &[String], b: &[String], what: &str| {
+        if a.is_empty() || b.is_empty() {
+            Ok([a, b].concat())
+        } else {
+            Err(ServiceError::new(
+                ErrorCode::InvalidArgs,
+                format!("the source already includes only some {what}; a backup cannot choose among them again"),
+            ))
+        }
+    };
+    let selection = Selection {
+        schema_only: own.schema_only || narrower.schema_only,
+        include_tables: narrow_both(&own.include_tables, &narrower.include_tables, "tables")?,
+        exclude_tables: [&own.exclude_tables[..], &narrower.exclude_tables].concat(),
+        include_schemas: narrow_both(&own.include_schemas, &narrower.include_schemas, "schemas")?,
+        exclude_schemas: [&own.exclude_schemas[..], &narrower.exclude_schemas].concat(),
+    };
+    Ok(DumpRequest {
+        connection: config.connection.clone(),
+        selection,
+        lock_timeout: config.lock_timeout,
+        client_bin_dir: config.client_bin_dir.clone(),
+    })
+}

@@ -1,0 +1,179 @@
+//! Where a restore goes, by the kind of the source.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::journal::Temporary;
+use crate::{
+    config::{ConnectionSpec, PostgresConfig, SourceKind},
+    model::{ErrorCode, Name, RunId, job::Phase},
+    service::{ServiceError, operations::RestoreOptions},
+    source::{
+        JobContext, SetReader, SourceError,
+        postgres::restore::{self as postgres, RestoreChoices},
+        sqlite::restore as sqlite,
+    },
+};
+
+/// Told what is under construction before it exists, and `None` when it is gone or has its final name.
+pub type OnTemporary<'a> = &'a (dyn Fn(Option<Temporary>) -> Result<(), SourceError> + Sync);
+
+/// Where a restore goes.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A database of a server.
+    Postgres(PostgresTarget),
+    /// A file of this host.
+    Sqlite(SqliteTarget),
+}
+
+/// A server.
+#[derive(Debug, Clone)]
+pub struct PostgresTarget {
+    /// The privileged connection.
+    pub connection: ConnectionSpec,
+    /// Where the client programs are; found by themselves when absent.
+    pub client_bin_dir: Option<PathBuf>,
+}
+
+/// A file.
+#[derive(Debug, Clone, Default)]
+pub struct SqliteTarget {
+    /// The original path, for a restore that names no other; absent where none is known.
+    pub path: Option<PathBuf>,
+}
+
+impl Target {
+    /// Where the source is: over its `[restore]` connection, or its reading one where it has none; or its file.
+    #[must_use]
+    pub fn of(source: &SourceKind) -> Self {
+        match source {
+            SourceKind::Postgres(postgres) => Self::Postgres(PostgresTarget::of(postgres)),
+            SourceKind::Sqlite(sqlite) => Self::Sqlite(SqliteTarget { path: Some(sqlite.path.clone()) }),
+        }
+    }
+
+    /// What a restore would do and what stands in its way, as JSON. Touches nothing.
+    ///
+    /// # Errors
+    /// When the backup cannot be read or the server does not answer; obstacles are part of the plan. `InvalidArgs` for
+    /// an option that does not fit.
+    pub fn plan(
+        &self,
+        reader: &dyn SetReader,
+        options: &RestoreOptions,
+        context: &JobContext,
+    ) -> Result<Value, ServiceError> {
+        match self {
+            Self::Postgres(target) => {
+                let request = target.request(options, RunId::new(), &|_| Ok(()))?;
+                to_json(&postgres::plan(&request, reader, context)?)
+            }
+            Self::Sqlite(target) => {
+                let request = target.request(options, RunId::new(), &|_| Ok(()))?;
+                to_json(&sqlite::plan(&request, reader, context)?)
+            }
+        }
+    }
+
+    /// Plans, and restores if nothing stands in the way. Gives the report as JSON.
+    ///
+    /// # Errors
+    /// `RestoreRefused` or `TargetExists` with the obstacles, before anything was touched; what the restore meets,
+    /// after what was half built was taken away.
+    pub fn restore(
+        &self,
+        reader: &dyn SetReader,
+        options: &RestoreOptions,
+        run_id: RunId,
+        context: &JobContext,
+        on_temporary: OnTemporary<'_>,
+    ) -> Result<Value, ServiceError> {
+        context.progress.enter(Phase::Checking);
+        match self {
+            Self::Postgres(target) => {
+                let told = |name: Option<&Name>| on_temporary(name.map(|name| Temporary::Database(name.clone())));
+                let request = target.request(options, run_id, &told)?;
+                let plan = postgres::plan(&request, reader, context)?;
+                to_json(&postgres::carry_out(&plan, &request, reader, context)?)
+            }
+            Self::Sqlite(target) => {
+                let told = |path: Option<&Path>| on_temporary(path.map(|path| Temporary::File(path.to_owned())));
+                let request = target.request(options, run_id, &told)?;
+                let plan = sqlite::plan(&request, reader, context)?;
+                to_json(&sqlite::carry_out(&plan, &request, reader, context)?)
+            }
+        }
+    }
+}
+
+impl PostgresTarget {
+    /// The `[restore]` connection of a source, or its reading one where it has none.
+    #[must_use]
+    pub fn of(postgres: &PostgresConfig) -> Self {
+        Self {
+            connection: postgres.restore.clone().unwrap_or_else(|| postgres.connection.clone()),
+            client_bin_dir: postgres.client_bin_dir.clone(),
+        }
+    }
+
+    fn request<'a>(
+        &self,
+        options: &RestoreOptions,
+        run_id: RunId,
+        on_temporary_name: &'a (dyn Fn(Option<&Name>) -> Result<(), SourceError> + Sync),
+    ) -> Result<postgres::RestoreRequest<'a>, ServiceError> {
+        if !options.owner.is_empty() {
+            return Err(unfit("the owner of a file", "a PostgreSQL database"));
+        }
+        Ok(postgres::RestoreRequest {
+            connection: self.connection.clone(),
+            options: RestoreChoices {
+                to: (!options.to.is_empty()).then(|| Name::from(options.to.as_str())),
+                create_roles: options.create_roles,
+                no_owner: options.no_owner,
+                no_privileges: options.no_privileges,
+                tables: options.tables.clone(),
+                jobs: options.jobs,
+            },
+            client_bin_dir: self.client_bin_dir.clone(),
+            run_id,
+            on_temporary_name,
+        })
+    }
+}
+
+impl SqliteTarget {
+    fn request<'a>(
+        &self,
+        options: &RestoreOptions,
+        run_id: RunId,
+        on_temporary_file: &'a (dyn Fn(Option<&Path>) -> Result<(), SourceError> + Sync),
+    ) -> Result<sqlite::RestoreRequest<'a>, ServiceError> {
+        let RestoreOptions { to, owner, create_roles, no_owner, no_privileges, tables, jobs: _ } = options;
+        if *create_roles || *no_owner || *no_privileges || !tables.is_empty() {
+            return Err(unfit("a choice of roles, owners, privileges or tables", "an SQLite database"));
+        }
+        let to = match (to.as_str(), &self.path) {
+            ("", Some(path)) => path.clone(),
+            ("", None) => return Err(ServiceError::new(ErrorCode::InvalidArgs, "the path to restore to is missing")),
+            (to, _) => PathBuf::from(to),
+        };
+        if !to.is_absolute() || to.file_name().is_none() {
+            return Err(ServiceError::new(
+                ErrorCode::InvalidArgs,
+                format!("an SQLite database is restored to an absolute path, which {:?} is not", to.display()),
+            ));
+        }
+        Ok(sqlite::RestoreRequest { to, owner: owner.clone(), run_id, on_temporary_file })
+    }
+}
+
+fn unfit(what: &str, whose: &str) -> ServiceError {
+    ServiceError::new(ErrorCode::InvalidArgs, format!("{what} cannot be given for {whose}"))
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value, ServiceError> {
+    serde_json::to_value(value).map_err(|error| ServiceError::new(ErrorCode::Internal, error.to_string()))
+}

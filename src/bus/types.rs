@@ -225,7 +225,7 @@ pub fn create_options_to_wire(options: &CreateOptions) -> Options<'static> {
 /// # Errors
 /// `InvalidArgs` for an option that is not known or has another type.
 pub fn create_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<CreateOptions, ServiceError> {
-    let mut reader = OptionReader(wire);
+    let mut reader = OptionReader::new(wire);
     let options = CreateOptions {
         description: reader.take("description")?,
         tags: reader.take("tags")?,
@@ -262,7 +262,7 @@ pub fn restore_options_to_wire(options: &RestoreOptions) -> Options<'static> {
 /// # Errors
 /// As [`create_options_from_wire`].
 pub fn restore_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<RestoreOptions, ServiceError> {
-    let mut reader = OptionReader(wire);
+    let mut reader = OptionReader::new(wire);
     let options = RestoreOptions {
         to: reader.take("to")?,
         owner: reader.take("owner")?,
@@ -293,7 +293,7 @@ pub fn verify_request_from_wire(
     backup: String,
     wire: HashMap<String, OwnedVariant>,
 ) -> Result<VerifyRequest, ServiceError> {
-    let mut reader = OptionReader(wire);
+    let mut reader = OptionReader::new(wire);
     let source: String = reader.take("source")?;
     let word: String = reader.take("level")?;
     reader.finish()?;
@@ -337,7 +337,7 @@ pub fn list_filter_to_wire(filter: &ListFilter) -> Options<'static> {
 /// # Errors
 /// As [`create_options_from_wire`].
 pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<ListFilter, ServiceError> {
-    let mut reader = OptionReader(wire);
+    let mut reader = OptionReader::new(wire);
     let filter = ListFilter {
         source: reader.take("source")?,
         tag: reader.take("tag")?,
@@ -353,7 +353,7 @@ pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<List
 /// # Errors
 /// `InvalidArgs` if there is one.
 pub fn no_options(wire: HashMap<String, OwnedVariant>) -> Result<(), ServiceError> {
-    OptionReader(wire).finish()
+    OptionReader::new(wire).finish()
 }
 
 /// Refuses every flag: none has a meaning yet.
@@ -387,25 +387,36 @@ fn put_list(wire: &mut Options<'static>, name: &'static str, list: &[String]) {
 }
 
 /// Takes the options that are known out of a dictionary; what is left at the end is not.
-struct OptionReader(HashMap<String, OwnedVariant>);
+struct OptionReader {
+    left: HashMap<String, OwnedVariant>,
+    known: Vec<&'static str>,
+}
 
 impl OptionReader {
-    fn take<T>(&mut self, name: &str) -> Result<T, ServiceError>
+    fn new(wire: HashMap<String, OwnedVariant>) -> Self {
+        Self { left: wire, known: Vec::new() }
+    }
+
+    fn take<T>(&mut self, name: &'static str) -> Result<T, ServiceError>
     where
         T: Default + Type + TryFrom<OwnedVariant>,
     {
-        let Some(value) = self.0.remove(name) else { return Ok(T::default()) };
+        self.known.push(name);
+        let Some(value) = self.left.remove(name) else { return Ok(T::default()) };
         let given = value.value_signature().to_string();
         T::try_from(value).map_err(|_| {
             invalid(format!("the option {name:?} has the type {given:?} instead of {:?}", T::SIGNATURE.to_string()))
         })
     }
 
+    /// Refuses what is left. The message lists what is known: for people, and for the test of the documentation.
     fn finish(self) -> Result<(), ServiceError> {
-        match self.0.into_keys().min() {
-            None => Ok(()),
-            Some(name) => Err(invalid(format!("the option {name:?} is not known"))),
-        }
+        let Some(name) = self.left.into_keys().min() else { return Ok(()) };
+        let known = match self.known.as_slice() {
+            [] => "there are none here".to_owned(),
+            known => format!("known are {}", known.join(", ")),
+        };
+        Err(invalid(format!("the option {name:?} is not known; {known}")))
     }
 }
 
@@ -449,10 +460,8 @@ mod tests {
     fn what_is_not_known_is_refused_by_name() {
         let unknown = over_the_wire(Options::from([("colour", "red".into())]));
         let error = create_options_from_wire(unknown).unwrap_err();
-        assert_eq!(
-            (error.code(), error.to_string().as_str()),
-            (ErrorCode::InvalidArgs, "the option \"colour\" is not known")
-        );
+        assert_eq!(error.code(), ErrorCode::InvalidArgs);
+        assert!(error.to_string().starts_with("the option \"colour\" is not known; known are description, tags,"));
         let wrong = over_the_wire(Options::from([("schema-only", "yes".into())]));
         let error = create_options_from_wire(wrong).unwrap_err();
         assert_eq!(error.to_string(), "the option \"schema-only\" has the type \"s\" instead of \"b\"");

@@ -1,0 +1,104 @@
+//! `docs/dbus-api.md` is made from the contract `src/bus/org.backupd1.xml`, never by hand, and tells the truth.
+//!
+//! `BACKUPD_UPDATE_DOCS=1 cargo test --test dbus_api` writes it again.
+//! - `contract`: reads the XML and its comments, and refuses what has no documentation.
+//! - `document`: writes the page; `introduction.md` and `examples.md` are the parts of it that people write.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation is what a test reports")]
+
+mod contract;
+mod document;
+
+use std::{collections::HashMap, env, fs};
+
+use backupd::{
+    bus::types::{
+        create_options_from_wire, list_filter_from_wire, no_options, restore_options_from_wire,
+        verify_request_from_wire,
+    },
+    model::error_code::TABLE,
+    service::ServiceError,
+};
+use contract::{Contract, Entry, Member};
+use zbus::{OwnedVariant, Variant};
+
+type Wire = HashMap<String, OwnedVariant>;
+
+#[test]
+fn the_document_is_the_contract() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dbus-api.md");
+    let document = document::of(&Contract::read());
+    if env::var_os("BACKUPD_UPDATE_DOCS").is_some() {
+        fs::write(path, &document).unwrap();
+    }
+    let written = fs::read_to_string(path).unwrap_or_default();
+    assert!(written == document, "docs/dbus-api.md is stale: run BACKUPD_UPDATE_DOCS=1 cargo test --test dbus_api");
+}
+
+#[test]
+fn the_errors_are_in_the_table() {
+    for member in Contract::read().members() {
+        for name in &member.text.errors {
+            assert!(TABLE.iter().any(|row| row.name == name), "{}: no error is called {name}", member.name);
+        }
+    }
+}
+
+#[test]
+fn the_fields_are_those_of_the_structure() {
+    for member in Contract::read().members().filter(|member| !member.text.fields.is_empty()) {
+        let fields: String = member.text.fields.iter().map(|field| field.signature.as_str()).collect();
+        let array = format!("a({fields})");
+        assert!(member.arguments.iter().any(|a| a.signature == array), "{}: no argument is {array}", member.name);
+    }
+}
+
+/// What reads the options of a method; a method with options that is not here fails the test below.
+fn reader(method: &str) -> fn(Wire) -> Result<(), ServiceError> {
+    match method {
+        "CreateBackup" => |wire| create_options_from_wire(wire).map(drop),
+        "RestoreBackup" | "PlanRestore" => |wire| restore_options_from_wire(wire).map(drop),
+        "VerifyBackup" => |wire| verify_request_from_wire(String::new(), wire).map(drop),
+        "ListBackups" => |wire| list_filter_from_wire(wire).map(drop),
+        "DeleteBackup" | "ExportBackup" => no_options,
+        other => panic!("which function reads the options of {other}? Add it here"),
+    }
+}
+
+/// A value of the type that the documentation gives an option.
+fn value(method: &Member, option: &Entry) -> OwnedVariant {
+    let variant: Variant<'static> = match (option.name.as_str(), option.signature.as_str()) {
+        ("level", "s") => "data".into(),
+        (_, "s") => "text".into(),
+        (_, "as") => vec!["text".to_owned()].into(),
+        (_, "b") => true.into(),
+        (_, "u") => 1u32.into(),
+        (_, "t") => 1u64.into(),
+        (name, signature) => panic!("{}: option {name}: no value of type {signature:?} here", method.name),
+    };
+    variant.try_into().unwrap()
+}
+
+#[test]
+fn the_options_are_those_that_are_read() {
+    let contract = Contract::read();
+    let with_options = |m: &&Member| m.arguments.iter().any(|a| a.signature == "a{sv}" && a.direction == "in");
+    for method in contract.members().filter(|m| m.kind == "method").filter(with_options) {
+        let read = reader(&method.name);
+        for option in &method.text.options {
+            read(Wire::from([(option.name.clone(), value(method, option))]))
+                .unwrap_or_else(|error| panic!("{} does not take what is documented: {error}", method.name));
+        }
+        // The refusal of an unknown one lists those that are read.
+        let refusal = read(Wire::from([("colour".to_owned(), Variant::from(true).try_into().unwrap())])).unwrap_err();
+        let refusal = refusal.to_string();
+        let mut known: Vec<&str> = match refusal.split_once("; known are ") {
+            Some((_, known)) => known.split(", ").collect(),
+            None => Vec::new(),
+        };
+        let mut documented: Vec<&str> = method.text.options.iter().map(|option| option.name.as_str()).collect();
+        known.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(known, documented, "{}: read, and documented", method.name);
+    }
+}

@@ -75,16 +75,26 @@ impl World {
         self.start_timed().0
     }
 
+    /// Starts a daemon that offers its name on the bus of `$DBUS_SYSTEM_BUS_ADDRESS`, too; see [`World::set_env`].
+    #[allow(dead_code, reason = "not every test program that has this harness needs a bus")]
+    pub fn start_on_system_bus(&self) -> Daemon {
+        let mut command = self.backupd_on("system");
+        self.start_command(&mut command).0
+    }
+
     /// Starts a daemon; gives it and the time until READY=1.
     pub fn start_timed(&self) -> (Daemon, Duration) {
+        self.start_command(&mut self.backupd())
+    }
+
+    fn start_command(&self, command: &mut Command) -> (Daemon, Duration) {
         let notify = self.scratch.join("notify");
         let _ = fs::remove_file(&notify);
         let notices = UnixDatagram::bind(&notify).expect("bind the notify socket");
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.scratch.join("daemon.log")).expect("daemon.log");
         let began = Instant::now();
-        let child = self
-            .backupd()
+        let child = command
             .env("NOTIFY_SOCKET", &notify)
             .envs(self.environment.iter().map(|(n, v)| (n, v)))
             .stdin(std::process::Stdio::null())
@@ -100,9 +110,13 @@ impl World {
 
     /// `backupd` with the options that name these folders.
     pub fn backupd(&self) -> Command {
+        self.backupd_on("none")
+    }
+
+    fn backupd_on(&self, bus: &str) -> Command {
         let mut command = Command::new(BACKUPD);
         command.arg("--config-dir").arg(self.scratch.join("config")).arg("--state-dir").arg(self.scratch.join("state"));
-        command.args(["--bus", "none", "--listen", &format!("unix:path={}", self.socket().display())]);
+        command.args(["--bus", bus, "--listen", &format!("unix:path={}", self.socket().display())]);
         // Under systemd, as on some build machines, the messages would go to the journal.
         command.env_remove("JOURNAL_STREAM").env_remove("BACKUPD_ADDRESS").env("RUST_BACKTRACE", "0");
         command

@@ -51,6 +51,10 @@ run_shown ctl show "$backup"
 title "Verify: every byte is read back, decoded and hashed"
 timed "verify --level=data" run_shown ctl verify "$backup" --level=data
 
+title "From another program: Python over D-Bus, $(wc -l <"$root/docs/examples/backup.py") lines"
+timed "backup by docs/examples/backup.py" run_shown env "BACKUPD_ADDRESS=unix:path=$work/socket" \
+    /usr/bin/python3 "$root/docs/examples/backup.py" shop
+
 title "Lose the database, restore it"
 psql_on first postgres -c 'DROP DATABASE shop'
 say "DROP DATABASE shop"

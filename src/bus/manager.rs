@@ -181,7 +181,7 @@ impl Manager {
         no_flags(flags)?;
         self.session.authorise(connection, &header).await?;
         let summary = self.session.call(move |operations| operations.get(&backup)).await?;
-        Ok(backup_properties(BackupRow::from(&summary)))
+        Ok(backup_properties(&summary))
     }
 
     #[zbus(out_args("description"))]

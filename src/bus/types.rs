@@ -9,7 +9,7 @@ use zbus::{OwnedVariant, Type, Variant};
 
 use crate::{
     model::{
-        ErrorCode, Name, SourceKey,
+        ErrorCode, Name, RunId, SourceKey,
         manifest::{Kind, Selection},
         summary::{BackupSummary, Proof},
     },
@@ -92,6 +92,8 @@ impl TryFrom<BackupRow> for BackupSummary {
                 source: row.source.parse().map_err(|_| unknown("source", &row.source))?,
                 child: (!row.database.is_empty()).then(|| Name::from(row.database)),
             },
+            // The rows of a listing do not carry it.
+            run_id: None,
             sequence: row.sequence,
             kind: kinds.into_iter().find(|k| k.as_str() == row.kind).ok_or_else(|| unknown("kind", &row.kind))?,
             started_at: row.started_at,
@@ -111,10 +113,12 @@ impl TryFrom<BackupRow> for BackupSummary {
     }
 }
 
-/// The fields of a [`BackupRow`] by name, as `GetBackup` gives them.
+/// The fields of a [`BackupRow`] by name and its run's id, as `GetBackup` gives them.
 #[must_use]
-pub fn backup_properties(row: BackupRow) -> HashMap<&'static str, Variant<'static>> {
-    HashMap::from([
+pub fn backup_properties(summary: &BackupSummary) -> HashMap<&'static str, Variant<'static>> {
+    let row = BackupRow::from(summary);
+    let run = summary.run_id.map(|run| ("run-id", run.to_string().into()));
+    let mut properties = HashMap::from([
         ("id", row.id.into()),
         ("source", row.source.into()),
         ("database", row.database.into()),
@@ -133,7 +137,9 @@ pub fn backup_properties(row: BackupRow) -> HashMap<&'static str, Variant<'stati
         ("incomplete", row.incomplete.into()),
         ("description", row.description.into()),
         ("tags", row.tags.into()),
-    ])
+    ]);
+    properties.extend(run);
+    properties
 }
 
 /// One source, see [`SourceSummary`].
@@ -324,12 +330,24 @@ pub fn list_filter_to_wire(filter: &ListFilter) -> Options<'static> {
     let mut wire = Options::new();
     put_text(&mut wire, "source", &filter.source);
     put_text(&mut wire, "tag", &filter.tag);
+    if let Some(run) = filter.run {
+        wire.insert("run", run.to_string().into());
+    }
     for (name, time) in [("since", filter.since), ("until", filter.until)] {
         if time != 0 {
             wire.insert(name, time.into());
         }
     }
     wire
+}
+
+fn run_from_wire(text: &str) -> Result<Option<RunId>, ServiceError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        ServiceError::new(ErrorCode::InvalidArgs, format!("the option \"run\" must be a run's id, not {text:?}"))
+    })
 }
 
 /// `ListBackups`' filter from the wire.
@@ -343,6 +361,7 @@ pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<List
         tag: reader.take("tag")?,
         since: reader.take("since")?,
         until: reader.take("until")?,
+        run: run_from_wire(&reader.take::<String>("run")?)?,
     };
     reader.finish()?;
     Ok(filter)
@@ -451,7 +470,7 @@ mod tests {
             prop_assert_eq!(&create_options_from_wire(over_the_wire(create_options_to_wire(&create))).unwrap(), &create);
             let restore = RestoreOptions { to: description, no_owner: on, tables, jobs: number, ..RestoreOptions::default() };
             prop_assert_eq!(&restore_options_from_wire(over_the_wire(restore_options_to_wire(&restore))).unwrap(), &restore);
-            let filter = ListFilter { until: time, ..ListFilter::default() };
+            let filter = ListFilter { until: time, run: (time % 2 == 1).then(RunId::new), ..ListFilter::default() };
             prop_assert_eq!(&list_filter_from_wire(over_the_wire(list_filter_to_wire(&filter))).unwrap(), &filter);
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::BackupId,
+    ids::{BackupId, RunId},
     manifest::{Kind, Manifest},
     name::SourceKey,
 };
@@ -41,6 +41,9 @@ pub struct BackupSummary {
     /// Its source.
     #[serde(flatten)]
     pub source: SourceKey,
+    /// The run that took it, which backups of several databases may share; `None` where a listing does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
     /// Its number within the source.
     pub sequence: u64,
     /// What kind it is.
@@ -81,6 +84,7 @@ impl BackupSummary {
         Self {
             id,
             source: manifest.source.clone(),
+            run_id: Some(manifest.run_id),
             sequence: manifest.sequence,
             kind: manifest.kind,
             started_at: manifest.started_at,

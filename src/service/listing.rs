@@ -35,6 +35,7 @@ impl<'a> Wanted<'a> {
         of_source
             && (filter.tag.is_empty() || backup.tags.contains(&filter.tag))
             && backup.snapshot_at >= filter.since
+            && (filter.run.is_none() || backup.run_id == filter.run)
             && (filter.until == 0 || backup.snapshot_at < filter.until)
     }
 }
@@ -95,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::service::selector::tests::summary;
+    use crate::{model::RunId, service::selector::tests::summary};
 
     fn some_backups(count: u64) -> Vec<BackupSummary> {
         let mut backups: Vec<_> = (0..count)
@@ -123,6 +124,18 @@ mod tests {
         assert_eq!(count(ListFilter { since: 990, until: 995, ..Default::default() }), 5);
         let newest_first = page(&backups, &ListFilter { source: "crm".into(), ..Default::default() }, 2, "").unwrap();
         assert_eq!(newest_first.backups.iter().map(|b| b.sequence).collect::<Vec<_>>(), [37, 33]);
+    }
+
+    #[test]
+    fn filters_by_run() {
+        let mut backups = some_backups(8);
+        let run = RunId::new();
+        for backup in backups.iter_mut().filter(|backup| backup.source.child.is_some()) {
+            backup.run_id = Some(run);
+        }
+        let count = |run| matching(&backups, &ListFilter { run: Some(run), ..Default::default() }).unwrap().len();
+        assert_eq!(count(run), 4);
+        assert_eq!(count(RunId::new()), 0);
     }
 
     #[test]

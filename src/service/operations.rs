@@ -8,7 +8,7 @@ use std::{fs::File, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{error::ServiceError, jobs::Jobs};
-use crate::model::{job::JobNumber, manifest::Selection, summary::BackupSummary};
+use crate::model::{RunId, job::JobNumber, manifest::Selection, summary::BackupSummary};
 
 /// Who asks, as the transport vouches for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct ListFilter {
     pub since: u64,
     /// With a snapshot before this time; 0 for no limit.
     pub until: u64,
+    /// Taken by this run.
+    pub run: Option<RunId>,
 }
 
 /// A part of a listing.

@@ -136,6 +136,7 @@ pub(crate) mod tests {
         BackupSummary {
             id,
             source: parse_source(source).unwrap(),
+            run_id: None,
             sequence,
             kind: Kind::Logical,
             started_at: snapshot_at,

@@ -129,7 +129,8 @@ impl Operations for Simulation {
             return Err(ServiceError::new(ErrorCode::InvalidArgs, "not a cursor"));
         }
         let summary = serde_json::json!({
-            "id": "00ff10a5deadbeef0123456789abcdef", "source": "shop", "child": "caf\u{e9}", "sequence": 3, "kind": "logical",
+            "id": "00ff10a5deadbeef0123456789abcdef", "source": "shop", "child": "caf\u{e9}", "sequence": 3,
+            "run_id": "01a1f972-b701-769b-a723-393f6179df4a", "kind": "logical",
             "started_at": 1, "snapshot_at": 2, "finished_at": 3, "raw_bytes": 4, "stored_bytes": 5, "new_bytes": 6,
             "rows": 7, "proof": "checked", "verified_at": 8, "damaged": false, "incomplete": 1,
             "description": filter.source, "tags": [filter.tag],

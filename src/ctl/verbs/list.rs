@@ -51,6 +51,7 @@ pub(in crate::ctl) fn filter(arguments: &ListArguments) -> Result<ListFilter, Ct
         tag: arguments.tag.clone(),
         since: arguments.since.as_deref().map(selector::since).transpose()?.unwrap_or_default(),
         until: arguments.until.as_deref().map(selector::until).transpose()?.unwrap_or_default(),
+        run: None,
     })
 }
 
@@ -68,6 +69,8 @@ pub(super) fn json(backup: &BackupSummary) -> Result<Value, CtlError> {
     let odd = |error: serde_json::Error| CtlError::new(ErrorCode::Internal, error.to_string());
     let mut value = serde_json::to_value(backup).map_err(odd)?;
     if let Value::Object(fields) = &mut value {
+        // Only the repository itself gives it, the bus does not: a listing is the same either way.
+        fields.remove("run_id");
         fields.entry("child").or_insert(Value::Null);
         if backup.verified_at == 0 {
             fields.insert("verified_at".to_owned(), Value::Null);
@@ -129,6 +132,7 @@ mod tests {
         BackupSummary {
             id: BackupId([byte; 16]),
             source: SourceKey::single("shop".parse().unwrap()),
+            run_id: None,
             sequence: u64::from(byte),
             kind: Kind::Logical,
             started_at: 1,
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn json_has_numbers_and_null() {
         let golden = r##"{"child":null,"damaged":false,"description":"before the\nupgrade","finished_at":3000000,"id":"01010101010101010101010101010101","incomplete":1,"kind":"logical","new_bytes":4096,"proof":"stored","raw_bytes":5368709120,"rows":1000000,"sequence":1,"snapshot_at":1000000,"source":"shop","started_at":1,"stored_bytes":1073741824,"tags":["weekly"],"verified_at":null}"##;
-        let json = json(&backup(1)).unwrap();
+        let json = json(&BackupSummary { run_id: Some(crate::model::RunId::new()), ..backup(1) }).unwrap();
         assert_eq!(json, serde_json::from_str::<Value>(golden).unwrap());
     }
 

@@ -125,8 +125,10 @@ async fn run_export(path: &Path, output: &Output, arguments: &ExportArguments) -
 }
 
 async fn run_restore(path: &Path, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
+    let connection = arguments.connection.as_deref().map(|text| connection_of(text, |name| std::env::var(name).ok()));
+    let connection = connection.transpose()?;
     let (reading, backup) = Reading::find(path, &arguments.backup)?;
-    let target = match (&arguments.connection, backup.kind) {
+    let target = match (connection, backup.kind) {
         (None, manifest::Kind::Sqlite) => restore::Target::Sqlite(restore::SqliteTarget::default()),
         (Some(_), manifest::Kind::Sqlite) => {
             return Err(CtlError::usage("an SQLite database is restored to a file; give --to PATH, not --connection"));
@@ -135,7 +137,6 @@ async fn run_restore(path: &Path, output: &Output, arguments: &RestoreArguments)
             return Err(CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"));
         }
         (Some(connection), _) => {
-            let connection = connection_of(connection, |name| std::env::var(name).ok())?;
             restore::Target::Postgres(restore::PostgresTarget { connection, client_bin_dir: None })
         }
     };

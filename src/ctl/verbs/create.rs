@@ -55,7 +55,7 @@ fn sentence(source: &str, job: &Finished) -> String {
     let number = |name: &str| job.view.statistics.get(name).and_then(serde_json::Value::as_u64);
     let mut text = format!("Backup {id} of {source} taken in {}", took(job));
     if let (Some(raw), Some(stored), Some(new)) = (number("raw_bytes"), number("stored_bytes"), number("new_bytes")) {
-        text += &format!(": {} of SQL, {} stored, {} new", human::size(raw), human::size(stored), human::size(new));
+        text += &format!(": {} of data, {} stored, {} new", human::size(raw), human::size(stored), human::size(new));
     }
     text + "."
 }

@@ -2,12 +2,7 @@
 //!
 //! Every method reads its arguments, validates them, looks who calls, acts, answers, in this order.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::File,
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::{collections::HashMap, fs::File, os::fd::OwnedFd, sync::Arc};
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -20,7 +15,8 @@ use zbus::{
 use super::{
     error::ApiError,
     job::{error_of, result_of},
-    session::{Session, object_path},
+    session::{Properties, Session, object_path, source_object_path},
+    source::no_such_source,
     types::{
         BackupRow, JobRow, SourceRow, backup_properties, create_options_from_wire, list_filter_from_wire, no_flags,
         no_options, restore_options_from_wire, text, verify_request_from_wire,
@@ -28,7 +24,10 @@ use super::{
 };
 use crate::{
     model::ErrorCode,
-    service::{jobs::JobState, operations::Status},
+    service::{
+        jobs::JobState,
+        operations::{Overview, Status},
+    },
 };
 
 // The macro sees several values of an answer only in a tuple that is written out, not in an alias.
@@ -211,6 +210,22 @@ impl Manager {
         Ok(sources.into_iter().map(SourceRow::from).collect())
     }
 
+    #[zbus(out_args("source"))]
+    async fn get_source(
+        &self,
+        name: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<OwnedObjectPath, ApiError> {
+        self.session.authorise(connection, &header).await?;
+        // What is not announced yet is, so that the object is there.
+        self.session.show(connection).await?;
+        if self.session.shown_sources().await.contains_key(&name) {
+            return Ok(source_object_path(&name));
+        }
+        Err(no_such_source(&name))
+    }
+
     #[zbus(out_args("jobs"))]
     async fn list_jobs(
         &self,
@@ -274,7 +289,9 @@ impl Manager {
     ) -> Result<(), ApiError> {
         no_flags(flags)?;
         self.session.authorise(connection, &header).await?;
-        self.session.call(|operations| operations.reload()).await
+        self.session.call(|operations| operations.reload()).await?;
+        // Who asked finds the sources as they are now, and was told of them before the answer.
+        self.session.show(connection).await
     }
 
     #[zbus(signal)]
@@ -294,7 +311,7 @@ impl Manager {
     #[zbus(signal)]
     pub(super) async fn backup_removed(emitter: &SignalEmitter<'_>, id: &str, source: &str) -> zbus::Result<()>;
 
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     async fn backups(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -303,13 +320,13 @@ impl Manager {
         self.status(connection, header, |status| status.backups).await
     }
 
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     async fn config_problems(
         &self,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<Vec<String>, ApiError> {
-        self.status(connection, header, |status| status.config_problems.iter().map(|line| text(line)).collect()).await
+        self.status(connection, header, |status| texts(&status.config_problems)).await
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
@@ -321,7 +338,7 @@ impl Manager {
         self.status(connection, header, |status| status.free_bytes).await
     }
 
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property(emits_changed_signal = "const"))]
     async fn repository_path(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -330,7 +347,7 @@ impl Manager {
         self.status(connection, header, |status| status.repository.display().to_string()).await
     }
 
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     async fn repository_problem(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -340,7 +357,7 @@ impl Manager {
     }
 
     /// Open to everybody: whether backups work at all is no secret.
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     async fn repository_state(&self, #[zbus(connection)] connection: &Connection) -> Result<String, ApiError> {
         self.status(connection, None, |status| status.repository_state).await
     }
@@ -351,48 +368,18 @@ impl Manager {
     }
 }
 
-/// The jobs' ObjectManager at the daemon's path. zbus's own would show the jobs to every caller.
-pub(super) struct JobObjects {
-    session: Arc<Session>,
+/// The properties whose changes are announced, by name.
+pub(super) fn properties(overview: &Overview) -> Properties {
+    Properties::from([
+        ("Backups", overview.backups.into()),
+        ("ConfigProblems", texts(&overview.config_problems).into()),
+        ("RepositoryProblem", text(&overview.repository_problem).into()),
+        ("RepositoryState", overview.repository_state.clone().into()),
+    ])
 }
 
-impl JobObjects {
-    pub(super) fn new(session: Arc<Session>) -> Self {
-        Self { session }
-    }
-}
-
-type Interfaces = HashMap<&'static str, BTreeMap<&'static str, Variant<'static>>>;
-
-#[zbus::interface(name = "org.freedesktop.DBus.ObjectManager", introspection_docs = false)]
-impl JobObjects {
-    #[zbus(out_args("object_paths_interfaces_and_properties"))]
-    async fn get_managed_objects(
-        &self,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<HashMap<OwnedObjectPath, Interfaces>, ApiError> {
-        self.session.authorise(connection, &header).await?;
-        let objects = self.session.objects().await;
-        Ok(objects
-            .into_iter()
-            .map(|(number, properties)| (object_path(number), HashMap::from([("org.backupd1.Job", properties)])))
-            .collect())
-    }
-
-    #[zbus(signal)]
-    async fn interfaces_added(
-        emitter: &SignalEmitter<'_>,
-        object_path: ObjectPath<'_>,
-        interfaces_and_properties: HashMap<&str, HashMap<&str, Variant<'_>>>,
-    ) -> zbus::Result<()>;
-
-    #[zbus(signal)]
-    async fn interfaces_removed(
-        emitter: &SignalEmitter<'_>,
-        object_path: ObjectPath<'_>,
-        interfaces: Vec<&str>,
-    ) -> zbus::Result<()>;
+fn texts(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| text(line)).collect()
 }
 
 fn job_row(job: JobState) -> JobRow {

@@ -8,7 +8,7 @@ use super::{
     operations::{ListFilter, Page},
     selector::parse_source,
 };
-use crate::model::{ErrorCode, Name, SourceKey, name::percent_unescape, summary::BackupSummary};
+use crate::model::{ErrorCode, Name, SourceKey, SourceName, name::percent_unescape, summary::BackupSummary};
 
 /// How many backups a page holds when the caller does not say; also the most that one page may hold. A page of this
 /// size stays below 4 MiB on the bus, whose messages end at 128 MiB.
@@ -48,6 +48,19 @@ fn place(backup: &BackupSummary) -> (&SourceKey, std::cmp::Reverse<u64>) {
 /// Puts backups into the order of listings.
 pub fn sort(backups: &mut [BackupSummary]) {
     backups.sort_by(|a, b| place(a).cmp(&place(b)));
+}
+
+/// The newest backup of a source; of one that is a whole server, that of the database with the latest snapshot.
+/// `backups` are in the order of [`sort`].
+#[must_use]
+pub fn newest<'a>(backups: &'a [BackupSummary], source: &SourceName) -> Option<&'a BackupSummary> {
+    let mut start = backups.partition_point(|backup| backup.source.source < *source);
+    std::iter::from_fn(|| {
+        let first = backups.get(start).filter(|backup| backup.source.source == *source)?;
+        start += backups[start..].partition_point(|backup| backup.source == first.source);
+        Some(first)
+    })
+    .max_by_key(|backup| backup.snapshot_at)
 }
 
 /// The backups that a filter wants.
@@ -136,6 +149,22 @@ mod tests {
         let count = |run| matching(&backups, &ListFilter { run: Some(run), ..Default::default() }).unwrap().len();
         assert_eq!(count(run), 4);
         assert_eq!(count(RunId::new()), 0);
+    }
+
+    #[test]
+    fn finds_the_newest_of_a_source() {
+        let backups = some_backups(40);
+        for source in ["shop", "crm", "all"] {
+            let name: SourceName = source.parse().unwrap();
+            let of_source: Vec<_> = backups.iter().filter(|b| b.source.source == name).collect();
+            let is_last =
+                |b: &&BackupSummary| !of_source.iter().any(|o| o.source == b.source && o.sequence > b.sequence);
+            let expected = of_source.iter().copied().filter(is_last).max_by_key(|b| b.snapshot_at);
+            assert!(expected.is_some() && newest(&backups, &name) == expected, "{source}");
+        }
+        for missing in ["a", "b", "zoo"] {
+            assert_eq!(newest(&backups, &missing.parse().unwrap()), None);
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod listening;
 mod private_bus;
 mod process;
+mod sources;
 mod support;
 mod wire;

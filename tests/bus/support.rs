@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,9 +17,11 @@ use backupd::{
     },
     service::{
         ServiceError,
+        changes::Changes,
         jobs::{JobHandle, JobLimits, JobOutcome, JobRequest, Jobs, Work},
         operations::{
-            Caller, CreateOptions, ListFilter, Operations, Page, RestoreOptions, SourceSummary, Status, VerifyRequest,
+            Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
+            VerifyRequest,
         },
     },
 };
@@ -32,13 +34,51 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 pub(crate) struct Simulation {
     jobs: Jobs,
     released: watch::Sender<bool>,
+    overview: Mutex<Overview>,
+    next: Mutex<Option<Vec<SourceSummary>>>,
+    changes: Changes,
+}
+
+/// A source without backups.
+pub(crate) fn source(name: &str) -> SourceSummary {
+    SourceSummary {
+        name: name.to_owned(),
+        source_type: "postgresql".to_owned(),
+        state: "enabled".to_owned(),
+        location: "/run/postgresql:5432 shop".to_owned(),
+        description: "orders".to_owned(),
+        problem: String::new(),
+        last_backup: String::new(),
+        last_backup_at: 0,
+        running_job: 0,
+    }
 }
 
 impl Simulation {
     pub(crate) fn new(state: &Path) -> Arc<Self> {
         let limits = JobLimits { concurrency: 2, queue: 2, history: 20 };
         let jobs = Jobs::open(state, limits, tokio::runtime::Handle::current()).unwrap();
-        Arc::new(Self { jobs, released: watch::Sender::new(false) })
+        let broken = SourceSummary { state: "broken".to_owned(), problem: "no type".to_owned(), ..source("Bad Name") };
+        let overview = Overview {
+            sources: vec![broken, source("shop")],
+            repository_state: "ready".to_owned(),
+            repository_problem: String::new(),
+            backups: 1,
+            config_problems: vec!["a problem".to_owned()],
+        };
+        let (overview, next) = (Mutex::new(overview), Mutex::new(None));
+        Arc::new(Self { jobs, released: watch::Sender::new(false), overview, next, changes: Changes::new() })
+    }
+
+    /// Makes something look different, as what happens in the daemon does.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Overview)) {
+        change(&mut self.overview.lock().unwrap());
+        self.changes.note();
+    }
+
+    /// The sources that the next reload finds; without it a reload finds an error.
+    pub(crate) fn configure(&self, sources: Vec<SourceSummary>) {
+        *self.next.lock().unwrap() = Some(sources);
     }
 
     /// Lets all jobs, running and future, come to their end.
@@ -148,23 +188,45 @@ impl Operations for Simulation {
     }
 
     fn sources(&self) -> Vec<SourceSummary> {
-        Vec::new()
+        let mut sources = self.overview.lock().unwrap().sources.clone();
+        for source in &mut sources {
+            source.running_job = self.jobs.holder(&source.name).unwrap_or_default();
+        }
+        sources
+    }
+
+    fn source(&self, name: &str) -> Option<SourceSummary> {
+        self.sources().into_iter().find(|source| source.name == name)
     }
 
     fn status(&self) -> Status {
+        let overview = self.overview();
         Status {
             version: "1".to_owned(),
             repository: PathBuf::from("/repository"),
-            repository_state: "ready".to_owned(),
-            repository_problem: String::new(),
-            backups: 1,
+            repository_state: overview.repository_state,
+            repository_problem: overview.repository_problem,
+            backups: overview.backups,
             free_bytes: 2,
-            config_problems: vec!["a problem".to_owned()],
+            config_problems: overview.config_problems,
         }
     }
 
+    fn overview(&self) -> Overview {
+        let sources = self.sources();
+        Overview { sources, ..self.overview.lock().unwrap().clone() }
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     fn reload(&self) -> Result<(), ServiceError> {
-        Err(ServiceError::new(ErrorCode::ConfigInvalid, "backupd.toml:3: codec: no such codec"))
+        let Some(sources) = self.next.lock().unwrap().take() else {
+            return Err(ServiceError::new(ErrorCode::ConfigInvalid, "backupd.toml:3: codec: no such codec"));
+        };
+        self.change(|overview| overview.sources = sources);
+        Ok(())
     }
 
     fn jobs(&self) -> &Jobs {

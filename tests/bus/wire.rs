@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use crate::support::{Daemon, LONG, address};
+use crate::{
+    listening::{JOB, MANAGER, SOURCE, error_name, next, until, what},
+    support::{Daemon, LONG, address},
+};
 use backupd::{
     bus::{
         INTROSPECTION, MANAGER_PATH, job_path,
@@ -21,48 +24,7 @@ use backupd::{
     },
 };
 use futures_util::StreamExt as _;
-use zbus::{Connection, Message, MessageStream, Variant, message::Type};
-
-const MANAGER: &str = "org.backupd1.Manager";
-const JOB: &str = "org.backupd1.Job";
-
-/// The name under which a call fails.
-async fn error_name<B>(connection: &Connection, path: &str, interface: &str, method: &str, body: &B) -> String
-where
-    B: serde::Serialize + zbus::DynamicType,
-{
-    match connection.call_method(Some("org.backupd1"), path, Some(interface), method, body).await {
-        Err(zbus::Error::MethodError(name, ..)) => name.to_string(),
-        Err(zbus::Error::FDO(error)) => zbus::DBusError::name(&error).to_string(),
-        other => panic!("{method} gave {other:?}"),
-    }
-}
-
-async fn next(stream: &mut MessageStream) -> Message {
-    tokio::time::timeout(LONG, stream.next()).await.expect("no message comes").unwrap().unwrap()
-}
-
-fn what(message: &Message) -> String {
-    let header = message.header();
-    match message.message_type() {
-        Type::MethodReturn => "answer".to_owned(),
-        _ => header.member().map_or_else(String::new, ToString::to_string),
-    }
-}
-
-/// The messages up to one of this kind, without what depends on time.
-async fn until(stream: &mut MessageStream, last: &str) -> Vec<String> {
-    let mut seen = Vec::new();
-    loop {
-        let name = what(&next(stream).await);
-        if name != "PropertiesChanged" {
-            seen.push(name.clone());
-        }
-        if name == last {
-            return seen;
-        }
-    }
-}
+use zbus::{MessageStream, Variant};
 
 fn interface_of(xml: &str, name: &str) -> Vec<String> {
     let start = xml.find(&format!("<interface name=\"{name}\">")).unwrap();
@@ -96,7 +58,8 @@ async fn what_is_served_is_the_contract() {
     let client = daemon.connect().await;
     let manager = ManagerProxy::new(&client).await.unwrap();
     let (_, job) = manager.create_backup("shop", &Options::new(), 0).await.unwrap();
-    for (path, interface) in [(MANAGER_PATH, MANAGER), (job.as_str(), JOB)] {
+    let source = manager.get_source("shop").await.unwrap();
+    for (path, interface) in [(MANAGER_PATH, MANAGER), (job.as_str(), JOB), (source.as_str(), SOURCE)] {
         let reply = client
             .call_method(None::<&str>, path, Some("org.freedesktop.DBus.Introspectable"), "Introspect", &())
             .await
@@ -206,7 +169,7 @@ async fn a_job_that_ends_at_once_is_still_seen_whole() {
         {
             seen.push(what(&next(&mut stream).await));
         }
-        seen.retain(|name| name != "PropertiesChanged" && name != "BackupAdded");
+        seen.retain(|name| !["PropertiesChanged", "SourceAdded", "BackupAdded"].contains(&name.as_str()));
         let answer = seen.iter().position(|name| name == "answer").unwrap();
         assert!(answer >= 2, "job {number}: {seen:?}");
         seen.retain(|name| name != "answer");
@@ -334,7 +297,8 @@ async fn a_hundred_clients_all_see_a_job() {
         .build()
         .await
         .unwrap();
-    assert_eq!(objects.get_managed_objects().await.unwrap().len(), 1);
+    let objects = objects.get_managed_objects().await.unwrap();
+    assert_eq!(objects.keys().filter(|path| path.as_str().starts_with("/org/backupd1/job/")).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

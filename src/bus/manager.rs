@@ -151,6 +151,28 @@ impl Manager {
         self.session.start_job(connection, move |operations| operations.export(caller, &backup, output)).await
     }
 
+    #[zbus(out_args("id", "job", "output"))]
+    async fn open_backup(
+        &self,
+        backup: String,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath, zbus::OwnedFd), ApiError> {
+        no_flags(flags)?;
+        no_options(options)?;
+        let caller = self.session.authorise(connection, &header).await?;
+        // Both ends are closed where the job is refused, or its client does not get the answer.
+        let (output, input) = std::io::pipe().map_err(|error| {
+            ApiError::new(ErrorCode::LimitsExceeded, format!("cannot make a pipe for the export: {error}"))
+        })?;
+        let input = File::from(OwnedFd::from(input));
+        let started =
+            self.session.start_job(connection, move |operations| operations.export(caller, &backup, input)).await?;
+        Ok((started.0, started.1, OwnedFd::from(output).into()))
+    }
+
     #[zbus(out_args("backups", "next_cursor"))]
     async fn list_backups(
         &self,

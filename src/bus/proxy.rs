@@ -55,6 +55,13 @@ pub trait Manager {
         options: &Options<'_>,
         flags: u64,
     ) -> zbus::Result<(u64, OwnedObjectPath)>;
+    /// Starts an export, and gives the descriptor to read it from.
+    fn open_backup(
+        &self,
+        backup: &str,
+        options: &Options<'_>,
+        flags: u64,
+    ) -> zbus::Result<(u64, OwnedObjectPath, OwnedFd)>;
     /// One part of the listing, and the cursor of the next.
     fn list_backups(
         &self,

@@ -60,7 +60,7 @@ fn reader(method: &str) -> fn(Wire) -> Result<(), ServiceError> {
         "RestoreBackup" | "PlanRestore" => |wire| restore_options_from_wire(wire).map(drop),
         "VerifyBackup" => |wire| verify_request_from_wire(String::new(), wire).map(drop),
         "ListBackups" => |wire| list_filter_from_wire(wire).map(drop),
-        "DeleteBackup" | "ExportBackup" => no_options,
+        "DeleteBackup" | "ExportBackup" | "OpenBackup" => no_options,
         other => panic!("which function reads the options of {other}? Add it here"),
     }
 }

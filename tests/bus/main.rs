@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod contract;
+mod jobs;
 mod listening;
 mod private_bus;
 mod process;
 mod sources;
 mod support;
+mod users;
 mod wire;

@@ -34,15 +34,15 @@ const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D
 "#;
 
 /// A message bus that any user may join.
-struct PrivateBus {
+pub(crate) struct PrivateBus {
     daemon: Child,
-    address: String,
-    folder: tempfile::TempDir,
+    pub(crate) address: String,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl PrivateBus {
     /// Starts one, where a `dbus-daemon` and `busctl` are installed.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let installed = |program| Command::new(program).arg("--version").output().is_ok();
         if !installed("dbus-daemon") || !installed("busctl") {
             eprintln!("skipped: dbus-daemon or busctl is not installed");

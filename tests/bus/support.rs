@@ -114,6 +114,30 @@ impl Simulation {
             Ok(JobOutcome { backup: Some(BackupId([0xab; 16])), statistics, failure: None })
         })
     }
+
+    /// Past the point of no return until it is released.
+    fn committing(&self) -> Work {
+        let mut released = self.released.subscribe();
+        Box::new(move |job: &JobHandle| {
+            job.context.progress.enter(Phase::Committing);
+            job.context.runtime.block_on(async { released.wait_for(|released| *released).await.map(drop) }).unwrap();
+            Ok(JobOutcome::default())
+        })
+    }
+
+    /// Moves bytes all the time.
+    fn busy(&self) -> Work {
+        let released = self.released.subscribe();
+        Box::new(move |job: &JobHandle| {
+            job.context.progress.enter(Phase::Data);
+            while !*released.borrow() {
+                job.context.cancel.check()?;
+                job.context.progress.add_bytes(1);
+                std::thread::yield_now();
+            }
+            Ok(JobOutcome::default())
+        })
+    }
 }
 
 impl Operations for Simulation {
@@ -127,6 +151,8 @@ impl Operations for Simulation {
                 source,
                 Box::new(move |_| Err(ServiceError::new(ErrorCode::DumpFailed, format!("{}\0", options.description)))),
             ),
+            "committing" => self.start(caller, JobType::Create, source, self.committing()),
+            "busy" => self.start(caller, JobType::Create, source, self.busy()),
             _ => self.start(caller, JobType::Create, source, self.held()),
         }
     }
@@ -140,7 +166,10 @@ impl Operations for Simulation {
         Ok(serde_json::json!({ "backup": backup, "to": options.to }))
     }
 
-    fn restore(&self, _: Caller, _: &str, _: RestoreOptions) -> Result<JobNumber, ServiceError> {
+    fn restore(&self, caller: Caller, backup: &str, _: RestoreOptions) -> Result<JobNumber, ServiceError> {
+        if backup == "kept" {
+            return self.start(caller, JobType::Restore, backup, self.held());
+        }
         Err(ServiceError::new(ErrorCode::RestoreRefused, "the role may not create databases"))
     }
 
@@ -148,7 +177,10 @@ impl Operations for Simulation {
         self.start(caller, JobType::Verify, &request.source, self.held())
     }
 
-    fn delete(&self, _: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+        if backup == "kept" {
+            return self.start(caller, JobType::Delete, backup, self.held());
+        }
         Err(ServiceError::new(ErrorCode::NoSuchBackup, format!("no backup {backup:?}")))
     }
 

@@ -4,16 +4,15 @@ use std::{
     collections::HashMap,
     io::Read as _,
     os::{fd::OwnedFd, unix::fs::PermissionsExt as _},
-    process::Command,
 };
 
 use crate::{
-    listening::{JOB, MANAGER, SOURCE, error_name, next, until, what},
+    listening::{JOB, MANAGER, error_name, next, until, what},
     support::{Daemon, LONG, address},
 };
 use backupd::{
     bus::{
-        INTROSPECTION, MANAGER_PATH, job_path,
+        MANAGER_PATH, job_path,
         proxy::{JobProxy, ManagerProxy, connect_peer, service_error},
         types::{self, Options},
     },
@@ -25,58 +24,6 @@ use backupd::{
 };
 use futures_util::StreamExt as _;
 use zbus::{MessageStream, Variant};
-
-fn interface_of(xml: &str, name: &str) -> Vec<String> {
-    let start = xml.find(&format!("<interface name=\"{name}\">")).unwrap();
-    let end = start + xml[start..].find("</interface>").unwrap();
-    let mut text = String::new();
-    let mut rest = &xml[start..end];
-    while let Some(open) = rest.find("<!--") {
-        text.push_str(&rest[..open]);
-        rest = &rest[open + rest[open..].find("-->").unwrap() + 3..];
-    }
-    text.push_str(rest);
-    text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
-}
-
-/// The members of an interface, each with its arguments and annotations, in an order of their own.
-fn members(lines: Vec<String>) -> Vec<String> {
-    let mut members: Vec<String> = Vec::new();
-    for line in lines.into_iter().skip(1) {
-        match ["<method", "<signal", "<property"].iter().any(|tag| line.starts_with(tag)) {
-            true => members.push(line),
-            false => members.last_mut().unwrap().push_str(&line),
-        }
-    }
-    members.sort();
-    members
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_served_is_the_contract() {
-    let daemon = Daemon::start();
-    let client = daemon.connect().await;
-    let manager = ManagerProxy::new(&client).await.unwrap();
-    let (_, job) = manager.create_backup("shop", &Options::new(), 0).await.unwrap();
-    let source = manager.get_source("shop").await.unwrap();
-    for (path, interface) in [(MANAGER_PATH, MANAGER), (job.as_str(), JOB), (source.as_str(), SOURCE)] {
-        let reply = client
-            .call_method(None::<&str>, path, Some("org.freedesktop.DBus.Introspectable"), "Introspect", &())
-            .await
-            .unwrap();
-        let served: String = reply.body().deserialize().unwrap();
-        assert_eq!(members(interface_of(&served, interface)), members(interface_of(INTROSPECTION, interface)));
-        let properties: HashMap<String, zbus::OwnedVariant> = client
-            .call_method(None::<&str>, path, Some("org.freedesktop.DBus.Properties"), "GetAll", &(interface,))
-            .await
-            .unwrap()
-            .body()
-            .deserialize()
-            .unwrap();
-        let contract = interface_of(INTROSPECTION, interface);
-        assert_eq!(properties.len(), contract.iter().filter(|line| line.starts_with("<property")).count());
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_have_their_names() {
@@ -325,40 +272,4 @@ async fn the_socket_is_private_and_goes_with_the_daemon() {
     }
     server.stop().await;
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
-}
-
-/// Not a test: what `another_user_is_turned_away` runs as another user.
-#[test]
-#[ignore = "run by another test"]
-fn probe() {
-    let Ok(socket) = std::env::var("BACKUPD_TEST_PROBE") else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let error = runtime.block_on(connect_peer(&socket)).unwrap_err();
-    println!("probe: {error}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_user_is_turned_away() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
-        return;
-    }
-    let daemon = Daemon::start();
-    let open = |path: &std::path::Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
-    open(daemon.folder.path(), 0o755);
-    open(&daemon.socket(), 0o666);
-    let program = daemon.folder.path().join("probe");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    open(&program, 0o755);
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&program)
-        .args(["--exact", "wire::probe", "--ignored", "--nocapture"])
-        .env("BACKUPD_TEST_PROBE", address(&daemon.socket()));
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("probe: "), "{text}");
 }

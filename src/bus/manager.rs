@@ -15,11 +15,12 @@ use zbus::{
 use super::{
     error::ApiError,
     job::{error_of, result_of},
+    limits::{self, check_argument, short_text, text, texts},
     session::{Properties, Session, object_path, source_object_path},
     source::no_such_source,
     types::{
         BackupRow, JobRow, SourceRow, backup_properties, create_options_from_wire, list_filter_from_wire, no_flags,
-        no_options, restore_options_from_wire, text, verify_request_from_wire,
+        no_options, restore_options_from_wire, verify_request_from_wire,
     },
 };
 use crate::{
@@ -68,6 +69,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("source", &source)?;
         let options = create_options_from_wire(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.create(caller, &source, options)).await
@@ -83,10 +85,11 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         let options = restore_options_from_wire(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         let plan = self.session.call(move |operations| operations.plan_restore(caller, &backup, &options)).await?;
-        Ok(plan.to_string())
+        limits::json("the plan", plan.to_string())
     }
 
     #[zbus(out_args("id", "job"))]
@@ -99,6 +102,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         let options = restore_options_from_wire(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.restore(caller, &backup, options)).await
@@ -114,6 +118,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         let request = verify_request_from_wire(backup, options)?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.verify(caller, request)).await
@@ -129,6 +134,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         no_options(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.delete(caller, &backup)).await
@@ -145,6 +151,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         no_options(options)?;
         let output = writable(output.into())?;
         let caller = self.session.authorise(connection, &header).await?;
@@ -161,6 +168,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath, zbus::OwnedFd), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         no_options(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         // Both ends are closed where the job is refused, or its client does not get the answer.
@@ -184,6 +192,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(Vec<BackupRow>, String), ApiError> {
         no_flags(flags)?;
+        check_argument("cursor", &cursor)?;
         let filter = list_filter_from_wire(filter)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         self.session.authorise(connection, &header).await?;
@@ -200,6 +209,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<HashMap<&'static str, Variant<'static>>, ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         self.session.authorise(connection, &header).await?;
         let summary = self.session.call(move |operations| operations.get(&backup)).await?;
         Ok(backup_properties(&summary))
@@ -214,9 +224,10 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         self.session.authorise(connection, &header).await?;
         let description = self.session.call(move |operations| operations.describe(&backup)).await?;
-        Ok(description.to_string())
+        limits::json("the backup", description.to_string())
     }
 
     #[zbus(out_args("sources"))]
@@ -239,6 +250,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<OwnedObjectPath, ApiError> {
+        check_argument("name", &name)?;
         self.session.authorise(connection, &header).await?;
         // What is not announced yet is, so that the object is there.
         self.session.show(connection).await?;
@@ -258,7 +270,8 @@ impl Manager {
         no_flags(flags)?;
         self.session.authorise(connection, &header).await?;
         let jobs = self.session.call(|operations| Ok(operations.jobs().list())).await?;
-        Ok(jobs.into_iter().map(job_row).collect())
+        let rows = jobs.into_iter().map(job_row).collect();
+        Ok(limits::last_that_fit(rows, |row: &JobRow| 400 + row.source.len() + row.error_message.len()))
     }
 
     #[zbus(out_args("job"))]
@@ -287,8 +300,9 @@ impl Manager {
         self.session.authorise(connection, &header).await?;
         let session = Arc::clone(&self.session);
         let state = self.session.call(move |_| Ok(session.job(id))).await??;
-        serde_json::to_string(&state)
-            .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot describe job {id}: {error}")))
+        let description = serde_json::to_string(&state)
+            .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot describe job {id}: {error}")))?;
+        limits::json("the job", description)
     }
 
     async fn cancel_job(
@@ -400,10 +414,6 @@ pub(super) fn properties(overview: &Overview) -> Properties {
     ])
 }
 
-fn texts(lines: &[String]) -> Vec<String> {
-    lines.iter().map(|line| text(line)).collect()
-}
-
 fn job_row(job: JobState) -> JobRow {
     let record = &job.record;
     let (error_name, error_message) = error_of(record);
@@ -419,7 +429,7 @@ fn job_row(job: JobState) -> JobRow {
         phase: record.phase.as_str().to_owned(),
         result: result_of(record).to_owned(),
         error_name: error_name.to_owned(),
-        error_message,
+        error_message: short_text(&error_message),
         bytes_done: job.bytes_done,
         bytes_total: job.bytes_total,
         object: if record.result.is_some() { OwnedObjectPath::default() } else { object_path(record.number) },

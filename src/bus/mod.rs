@@ -6,11 +6,12 @@
 //! - [`server`]: the daemon's side: on a message bus, and on a socket of its own.
 //! - `session`: one connection, its jobs' signals and their order; `shown`: its sources' and the daemon's own;
 //!   `manager`, `objects`, `job`, `source`: the objects.
-//! - [`identity`]: who calls; [`error`]: how a failure goes out.
+//! - [`identity`]: who calls; [`error`]: how a failure goes out; [`limits`]: how much may be said.
 
 pub mod error;
 pub mod identity;
 mod job;
+pub mod limits;
 mod manager;
 mod objects;
 pub mod proxy;

@@ -4,6 +4,7 @@
 
 mod contract;
 mod jobs;
+mod limits;
 mod listening;
 mod private_bus;
 mod process;

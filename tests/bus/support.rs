@@ -19,6 +19,7 @@ use backupd::{
         ServiceError,
         changes::Changes,
         jobs::{JobHandle, JobLimits, JobOutcome, JobRequest, Jobs, Work},
+        listing,
         operations::{
             Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
             VerifyRequest,
@@ -36,6 +37,7 @@ pub(crate) struct Simulation {
     released: watch::Sender<bool>,
     overview: Mutex<Overview>,
     next: Mutex<Option<Vec<SourceSummary>>>,
+    backups: Mutex<Vec<BackupSummary>>,
     changes: Changes,
 }
 
@@ -67,7 +69,14 @@ impl Simulation {
             config_problems: vec!["a problem".to_owned()],
         };
         let (overview, next) = (Mutex::new(overview), Mutex::new(None));
-        Arc::new(Self { jobs, released: watch::Sender::new(false), overview, next, changes: Changes::new() })
+        let (backups, changes) = (Mutex::default(), Changes::new());
+        Arc::new(Self { jobs, released: watch::Sender::new(false), overview, next, backups, changes })
+    }
+
+    /// The backups that are listed from now on, as the service lists its own.
+    pub(crate) fn keep(&self, mut backups: Vec<BackupSummary>) {
+        listing::sort(&mut backups);
+        *self.backups.lock().unwrap() = backups;
     }
 
     /// Makes something look different, as what happens in the daemon does.
@@ -196,7 +205,11 @@ impl Operations for Simulation {
         self.start(caller, JobType::Export, backup, write)
     }
 
-    fn list(&self, filter: &ListFilter, _: usize, cursor: &str) -> Result<Page, ServiceError> {
+    fn list(&self, filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
+        let backups = self.backups.lock().unwrap();
+        if !backups.is_empty() {
+            return listing::page(&backups, filter, limit, cursor);
+        }
         if !cursor.is_empty() {
             return Err(ServiceError::new(ErrorCode::InvalidArgs, "not a cursor"));
         }

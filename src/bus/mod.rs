@@ -4,10 +4,12 @@
 //! - [`types`]: the structures and options on the wire, and their way to and from the service's own types.
 //! - [`proxy`]: the client's side.
 //! - [`server`]: the daemon's side: on a message bus, and on a socket of its own.
+//! - `client_socket`: the bounds on what is held for a client of that socket.
 //! - `session`: one connection, its jobs' signals and their order; `shown`: its sources' and the daemon's own;
 //!   `manager`, `objects`, `job`, `source`: the objects.
 //! - [`identity`]: who calls; [`error`]: how a failure goes out; [`limits`]: how much may be said.
 
+mod client_socket;
 pub mod error;
 pub mod identity;
 mod job;

@@ -27,6 +27,7 @@ use zbus::{
 
 use super::{
     MANAGER_PATH, NAME,
+    client_socket::ClientSocket,
     identity::{BusClient, Identity, Peer, is_trusted},
     manager::Manager,
     objects::Objects,
@@ -131,7 +132,7 @@ impl Server {
     /// # Errors
     /// Those of the handshake.
     pub async fn serve_peer(&self, stream: std::os::unix::net::UnixStream, caller: Caller) -> zbus::Result<Connection> {
-        let builder = Builder::unix_stream(stream).server(Guid::generate()).p2p();
+        let builder = Builder::socket(ClientSocket::new(stream)?).server(Guid::generate()).p2p();
         self.serve(builder, Box::new(Peer(caller)), CALLS_PER_CLIENT).await
     }
 

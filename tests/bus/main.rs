@@ -8,6 +8,7 @@ mod limits;
 mod listening;
 mod private_bus;
 mod process;
+mod slow;
 mod sources;
 mod support;
 mod users;

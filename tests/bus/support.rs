@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,6 +41,7 @@ pub(crate) struct Simulation {
     overview: Mutex<Overview>,
     next: Mutex<Option<Vec<SourceSummary>>>,
     backups: Mutex<Vec<BackupSummary>>,
+    listings: AtomicUsize,
     changes: Changes,
 }
 
@@ -69,8 +73,13 @@ impl Simulation {
             config_problems: vec!["a problem".to_owned()],
         };
         let (overview, next) = (Mutex::new(overview), Mutex::new(None));
-        let (backups, changes) = (Mutex::default(), Changes::new());
-        Arc::new(Self { jobs, released: watch::Sender::new(false), overview, next, backups, changes })
+        let (backups, listings, changes) = (Mutex::default(), AtomicUsize::new(0), Changes::new());
+        Arc::new(Self { jobs, released: watch::Sender::new(false), overview, next, backups, listings, changes })
+    }
+
+    /// How often the kept backups were listed.
+    pub(crate) fn listings(&self) -> usize {
+        self.listings.load(Ordering::Relaxed)
     }
 
     /// The backups that are listed from now on, as the service lists its own.
@@ -208,6 +217,7 @@ impl Operations for Simulation {
     fn list(&self, filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
         let backups = self.backups.lock().unwrap();
         if !backups.is_empty() {
+            self.listings.fetch_add(1, Ordering::Relaxed);
             return listing::page(&backups, filter, limit, cursor);
         }
         if !cursor.is_empty() {

@@ -175,6 +175,7 @@ report() {
     echo "| peak memory at most 128 MiB (134 MB) | $(calc "$(median appended.peak)" 0) MB |"
     echo "| \`verify --level=data\`: 400 MB/s per core | $(calc "$raw / 1e6 / $(median verify.daemon_cpu)" 0) MB/s per core |"
     echo "$many"
+    echo "$load"
 }
 
 # Puts the table between the marks of docs/benchmarks.md.

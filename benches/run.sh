@@ -52,5 +52,6 @@ for ((round = 1; round <= rounds; round++)); do
     discard limit "$pg/pg_dump"
 done
 many=$(cd "$root" && $cargo bench --quiet --locked $(features) --bench many_backups)
+load=$(cd "$root" && $cargo bench --quiet --locked $(features) --bench bus_load)
 report | tee "$work/table.md"
 publish "$work/table.md"

@@ -177,6 +177,7 @@ report() {
     echo "| peak memory at most 128 MiB (134 MB) | $(calc "$(median appended.peak)" 0) MB |"
     echo "| \`verify --level=data\`: 400 MB/s per core | $(calc "$raw / 1e6 / $(median verify.daemon_cpu)" 0) MB/s per core |"
     echo "$many"
+    echo "$load"
 }
 
 # publish MARK FILE: puts the file between the marks "MARK begins" and "MARK ends" of docs/benchmarks.md.

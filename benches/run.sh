@@ -45,6 +45,7 @@ postgresql() {
         discard limit "$pg/pg_dump"
     done
     many=$(cd "$root" && $cargo bench --quiet --locked $(features) --bench many_backups)
+    load=$(cd "$root" && $cargo bench --quiet --locked $(features) --bench bus_load)
     report | tee "$work/table.md"
     publish "table" "$work/table.md"
 }

@@ -24,7 +24,7 @@ impl ApiError {
 
 impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
-        Self { message: super::types::text(&error.to_string()), error }
+        Self { message: super::limits::text(&error.to_string()), error }
     }
 }
 

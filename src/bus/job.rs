@@ -8,11 +8,7 @@ use std::{
 use serde_json::Value;
 use zbus::{Connection, Variant, message::Header, object_server::SignalEmitter};
 
-use super::{
-    error::ApiError,
-    session::Session,
-    types::{no_flags, text},
-};
+use super::{error::ApiError, limits::text, session::Session, types::no_flags};
 use crate::{
     model::{
         error_code::TABLE,

@@ -2,12 +2,7 @@
 //!
 //! Every method reads its arguments, validates them, looks who calls, acts, answers, in this order.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::File,
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::{collections::HashMap, fs::File, os::fd::OwnedFd, sync::Arc};
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -20,15 +15,20 @@ use zbus::{
 use super::{
     error::ApiError,
     job::{error_of, result_of},
-    session::{Session, object_path},
+    limits::{self, check_argument, short_text, text, texts},
+    session::{Properties, Session, object_path, source_object_path},
+    source::no_such_source,
     types::{
         BackupRow, JobRow, SourceRow, backup_properties, create_options_from_wire, list_filter_from_wire, no_flags,
-        no_options, restore_options_from_wire, text, verify_request_from_wire,
+        no_options, restore_options_from_wire, verify_request_from_wire,
     },
 };
 use crate::{
     model::ErrorCode,
-    service::{jobs::JobState, operations::Status},
+    service::{
+        jobs::JobState,
+        operations::{Overview, Status},
+    },
 };
 
 // The macro sees several values of an answer only in a tuple that is written out, not in an alias.
@@ -69,6 +69,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("source", &source)?;
         let options = create_options_from_wire(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.create(caller, &source, options)).await
@@ -84,10 +85,11 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         let options = restore_options_from_wire(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         let plan = self.session.call(move |operations| operations.plan_restore(caller, &backup, &options)).await?;
-        Ok(plan.to_string())
+        limits::json("the plan", plan.to_string())
     }
 
     #[zbus(out_args("id", "job"))]
@@ -100,6 +102,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         let options = restore_options_from_wire(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.restore(caller, &backup, options)).await
@@ -115,6 +118,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         let request = verify_request_from_wire(backup, options)?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.verify(caller, request)).await
@@ -130,6 +134,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         no_options(options)?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.delete(caller, &backup)).await
@@ -146,10 +151,34 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         no_options(options)?;
         let output = writable(output.into())?;
         let caller = self.session.authorise(connection, &header).await?;
         self.session.start_job(connection, move |operations| operations.export(caller, &backup, output)).await
+    }
+
+    #[zbus(out_args("id", "job", "output"))]
+    async fn open_backup(
+        &self,
+        backup: String,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath, zbus::OwnedFd), ApiError> {
+        no_flags(flags)?;
+        check_argument("backup", &backup)?;
+        no_options(options)?;
+        let caller = self.session.authorise(connection, &header).await?;
+        // Both ends are closed where the job is refused, or its client does not get the answer.
+        let (output, input) = std::io::pipe().map_err(|error| {
+            ApiError::new(ErrorCode::LimitsExceeded, format!("cannot make a pipe for the export: {error}"))
+        })?;
+        let input = File::from(OwnedFd::from(input));
+        let started =
+            self.session.start_job(connection, move |operations| operations.export(caller, &backup, input)).await?;
+        Ok((started.0, started.1, OwnedFd::from(output).into()))
     }
 
     #[zbus(out_args("backups", "next_cursor"))]
@@ -163,6 +192,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(Vec<BackupRow>, String), ApiError> {
         no_flags(flags)?;
+        check_argument("cursor", &cursor)?;
         let filter = list_filter_from_wire(filter)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         self.session.authorise(connection, &header).await?;
@@ -179,6 +209,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<HashMap<&'static str, Variant<'static>>, ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         self.session.authorise(connection, &header).await?;
         let summary = self.session.call(move |operations| operations.get(&backup)).await?;
         Ok(backup_properties(&summary))
@@ -193,9 +224,10 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, ApiError> {
         no_flags(flags)?;
+        check_argument("backup", &backup)?;
         self.session.authorise(connection, &header).await?;
         let description = self.session.call(move |operations| operations.describe(&backup)).await?;
-        Ok(description.to_string())
+        limits::json("the backup", description.to_string())
     }
 
     #[zbus(out_args("sources"))]
@@ -211,6 +243,23 @@ impl Manager {
         Ok(sources.into_iter().map(SourceRow::from).collect())
     }
 
+    #[zbus(out_args("source"))]
+    async fn get_source(
+        &self,
+        name: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<OwnedObjectPath, ApiError> {
+        check_argument("name", &name)?;
+        self.session.authorise(connection, &header).await?;
+        // What is not announced yet is, so that the object is there.
+        self.session.show(connection).await?;
+        if self.session.shown_sources().await.contains_key(&name) {
+            return Ok(source_object_path(&name));
+        }
+        Err(no_such_source(&name))
+    }
+
     #[zbus(out_args("jobs"))]
     async fn list_jobs(
         &self,
@@ -221,7 +270,8 @@ impl Manager {
         no_flags(flags)?;
         self.session.authorise(connection, &header).await?;
         let jobs = self.session.call(|operations| Ok(operations.jobs().list())).await?;
-        Ok(jobs.into_iter().map(job_row).collect())
+        let rows = jobs.into_iter().map(job_row).collect();
+        Ok(limits::last_that_fit(rows, |row: &JobRow| 400 + row.source.len() + row.error_message.len()))
     }
 
     #[zbus(out_args("job"))]
@@ -250,8 +300,9 @@ impl Manager {
         self.session.authorise(connection, &header).await?;
         let session = Arc::clone(&self.session);
         let state = self.session.call(move |_| Ok(session.job(id))).await??;
-        serde_json::to_string(&state)
-            .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot describe job {id}: {error}")))
+        let description = serde_json::to_string(&state)
+            .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot describe job {id}: {error}")))?;
+        limits::json("the job", description)
     }
 
     async fn cancel_job(
@@ -274,7 +325,9 @@ impl Manager {
     ) -> Result<(), ApiError> {
         no_flags(flags)?;
         self.session.authorise(connection, &header).await?;
-        self.session.call(|operations| operations.reload()).await
+        self.session.call(|operations| operations.reload()).await?;
+        // Who asked finds the sources as they are now, and was told of them before the answer.
+        self.session.show(connection).await
     }
 
     #[zbus(signal)]
@@ -294,7 +347,7 @@ impl Manager {
     #[zbus(signal)]
     pub(super) async fn backup_removed(emitter: &SignalEmitter<'_>, id: &str, source: &str) -> zbus::Result<()>;
 
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     async fn backups(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -303,13 +356,13 @@ impl Manager {
         self.status(connection, header, |status| status.backups).await
     }
 
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     async fn config_problems(
         &self,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<Vec<String>, ApiError> {
-        self.status(connection, header, |status| status.config_problems.iter().map(|line| text(line)).collect()).await
+        self.status(connection, header, |status| texts(&status.config_problems)).await
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
@@ -321,7 +374,7 @@ impl Manager {
         self.status(connection, header, |status| status.free_bytes).await
     }
 
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property(emits_changed_signal = "const"))]
     async fn repository_path(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -330,7 +383,7 @@ impl Manager {
         self.status(connection, header, |status| status.repository.display().to_string()).await
     }
 
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     async fn repository_problem(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -340,7 +393,7 @@ impl Manager {
     }
 
     /// Open to everybody: whether backups work at all is no secret.
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     async fn repository_state(&self, #[zbus(connection)] connection: &Connection) -> Result<String, ApiError> {
         self.status(connection, None, |status| status.repository_state).await
     }
@@ -351,48 +404,14 @@ impl Manager {
     }
 }
 
-/// The jobs' ObjectManager at the daemon's path. zbus's own would show the jobs to every caller.
-pub(super) struct JobObjects {
-    session: Arc<Session>,
-}
-
-impl JobObjects {
-    pub(super) fn new(session: Arc<Session>) -> Self {
-        Self { session }
-    }
-}
-
-type Interfaces = HashMap<&'static str, BTreeMap<&'static str, Variant<'static>>>;
-
-#[zbus::interface(name = "org.freedesktop.DBus.ObjectManager", introspection_docs = false)]
-impl JobObjects {
-    #[zbus(out_args("object_paths_interfaces_and_properties"))]
-    async fn get_managed_objects(
-        &self,
-        #[zbus(header)] header: Header<'_>,
-        #[zbus(connection)] connection: &Connection,
-    ) -> Result<HashMap<OwnedObjectPath, Interfaces>, ApiError> {
-        self.session.authorise(connection, &header).await?;
-        let objects = self.session.objects().await;
-        Ok(objects
-            .into_iter()
-            .map(|(number, properties)| (object_path(number), HashMap::from([("org.backupd1.Job", properties)])))
-            .collect())
-    }
-
-    #[zbus(signal)]
-    async fn interfaces_added(
-        emitter: &SignalEmitter<'_>,
-        object_path: ObjectPath<'_>,
-        interfaces_and_properties: HashMap<&str, HashMap<&str, Variant<'_>>>,
-    ) -> zbus::Result<()>;
-
-    #[zbus(signal)]
-    async fn interfaces_removed(
-        emitter: &SignalEmitter<'_>,
-        object_path: ObjectPath<'_>,
-        interfaces: Vec<&str>,
-    ) -> zbus::Result<()>;
+/// The properties whose changes are announced, by name.
+pub(super) fn properties(overview: &Overview) -> Properties {
+    Properties::from([
+        ("Backups", overview.backups.into()),
+        ("ConfigProblems", texts(&overview.config_problems).into()),
+        ("RepositoryProblem", text(&overview.repository_problem).into()),
+        ("RepositoryState", overview.repository_state.clone().into()),
+    ])
 }
 
 fn job_row(job: JobState) -> JobRow {
@@ -410,7 +429,7 @@ fn job_row(job: JobState) -> JobRow {
         phase: record.phase.as_str().to_owned(),
         result: result_of(record).to_owned(),
         error_name: error_name.to_owned(),
-        error_message,
+        error_message: short_text(&error_message),
         bytes_done: job.bytes_done,
         bytes_total: job.bytes_total,
         object: if record.result.is_some() { OwnedObjectPath::default() } else { object_path(record.number) },

@@ -55,6 +55,13 @@ pub trait Manager {
         options: &Options<'_>,
         flags: u64,
     ) -> zbus::Result<(u64, OwnedObjectPath)>;
+    /// Starts an export, and gives the descriptor to read it from.
+    fn open_backup(
+        &self,
+        backup: &str,
+        options: &Options<'_>,
+        flags: u64,
+    ) -> zbus::Result<(u64, OwnedObjectPath, OwnedFd)>;
     /// One part of the listing, and the cursor of the next.
     fn list_backups(
         &self,
@@ -69,6 +76,8 @@ pub trait Manager {
     fn describe_backup(&self, backup: &str, flags: u64) -> zbus::Result<String>;
     /// The sources.
     fn list_sources(&self, flags: u64) -> zbus::Result<Vec<SourceRow>>;
+    /// The object of a source.
+    fn get_source(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     /// The jobs, newest last.
     fn list_jobs(&self, flags: u64) -> zbus::Result<Vec<JobRow>>;
     /// The object of a job that runs or waits.
@@ -97,22 +106,22 @@ pub trait Manager {
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
     /// The repository's folder.
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property(emits_changed_signal = "const"))]
     fn repository_path(&self) -> zbus::Result<String>;
     /// `ready`, `opening` or `unavailable`.
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     fn repository_state(&self) -> zbus::Result<String>;
     /// Why it is unavailable.
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     fn repository_problem(&self) -> zbus::Result<String>;
     /// Number of backups.
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     fn backups(&self) -> zbus::Result<u64>;
     /// Bytes free where the repository is.
     #[zbus(property(emits_changed_signal = "false"))]
     fn free_bytes(&self) -> zbus::Result<u64>;
     /// What is wrong with the configuration, a sentence each.
-    #[zbus(property(emits_changed_signal = "false"))]
+    #[zbus(property)]
     fn config_problems(&self) -> zbus::Result<Vec<String>>;
 }
 
@@ -180,4 +189,36 @@ pub trait Job {
     /// How it ended; empty while it runs.
     #[zbus(property)]
     fn result(&self) -> zbus::Result<String>;
+}
+
+/// A source.
+#[zbus::proxy(interface = "org.backupd1.Source", default_service = "org.backupd1")]
+pub trait Source {
+    /// Free text of its file.
+    #[zbus(property)]
+    fn description(&self) -> zbus::Result<String>;
+    /// The id of its newest backup; empty for none.
+    #[zbus(property)]
+    fn last_backup(&self) -> zbus::Result<String>;
+    /// The time of that one's snapshot; 0 for none.
+    #[zbus(property)]
+    fn last_backup_at(&self) -> zbus::Result<u64>;
+    /// Where it is, for people.
+    #[zbus(property)]
+    fn location(&self) -> zbus::Result<String>;
+    /// Its name.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn name(&self) -> zbus::Result<String>;
+    /// What is wrong with its file.
+    #[zbus(property)]
+    fn problem(&self) -> zbus::Result<String>;
+    /// The number of the job that backs it up; 0 for none.
+    #[zbus(property)]
+    fn running_job(&self) -> zbus::Result<u64>;
+    /// `enabled`, `disabled` or `broken`.
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    /// `postgresql` or `sqlite`.
+    #[zbus(property, name = "Type")]
+    fn source_type(&self) -> zbus::Result<String>;
 }

@@ -27,8 +27,10 @@ use zbus::{
 
 use super::{
     MANAGER_PATH, NAME,
+    client_socket::ClientSocket,
     identity::{BusClient, Identity, Peer, is_trusted},
-    manager::{JobObjects, Manager},
+    manager::Manager,
+    objects::Objects,
     session::Session,
 };
 use crate::{
@@ -130,7 +132,7 @@ impl Server {
     /// # Errors
     /// Those of the handshake.
     pub async fn serve_peer(&self, stream: std::os::unix::net::UnixStream, caller: Caller) -> zbus::Result<Connection> {
-        let builder = Builder::unix_stream(stream).server(Guid::generate()).p2p();
+        let builder = Builder::socket(ClientSocket::new(stream)?).server(Guid::generate()).p2p();
         self.serve(builder, Box::new(Peer(caller)), CALLS_PER_CLIENT).await
     }
 
@@ -174,18 +176,21 @@ impl Server {
 
     async fn serve(&self, builder: Builder<'_>, identity: Box<dyn Identity>, calls: usize) -> zbus::Result<Connection> {
         let session = Session::new(Arc::clone(&self.operations), identity, calls);
-        let events = self.operations.jobs().subscribe();
+        let (events, changes) = (self.operations.jobs().subscribe(), self.operations.changes().subscribe());
         let mut builder = builder
             .max_queued(QUEUE)
             .serve_at(MANAGER_PATH, Manager::new(Arc::clone(&session)))
-            .serve_at(MANAGER_PATH, JobObjects::new(Arc::clone(&session)));
+            .serve_at(MANAGER_PATH, Objects::new(Arc::clone(&session)));
         for (path, job) in session.adopt().await {
             builder = builder.serve_at(path, job);
+        }
+        for (path, source) in session.adopt_sources().await {
+            builder = builder.serve_at(path, source);
         }
         let connection = tokio::time::timeout(HANDSHAKE_LIMIT, builder.build())
             .await
             .map_err(|_| zbus::Error::from(io::Error::from(io::ErrorKind::TimedOut)))??;
-        self.tasks.spawn(session.run(connection.clone(), events, self.stop.clone()));
+        self.tasks.spawn(session.run(connection.clone(), events, changes, self.stop.clone()));
         Ok(connection)
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Mutex, Semaphore, broadcast};
+use tokio::sync::{Mutex, Semaphore, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, fdo, message::Header, object_server::SignalEmitter};
 
@@ -24,6 +24,8 @@ use super::{
     job::{JobObject, error_of, properties, statistics},
     job_path,
     manager::Manager,
+    shown::Shown,
+    source_path,
 };
 use crate::{
     model::{
@@ -33,9 +35,12 @@ use crate::{
     service::{
         ServiceError,
         jobs::{JobEvent, JobState},
-        operations::{Caller, Operations},
+        operations::{Caller, Operations, SourceSummary},
     },
 };
+
+/// Properties of an object, by name.
+pub(super) type Properties = BTreeMap<&'static str, Variant<'static>>;
 
 /// How long a signal may take to go out.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
@@ -48,23 +53,25 @@ const RETIRED: usize = 4096;
 
 /// What a connection shares between its objects.
 pub(super) struct Session {
-    operations: Arc<dyn Operations>,
+    pub(super) operations: Arc<dyn Operations>,
     identity: Box<dyn Identity>,
     calls: Semaphore,
     announced: Mutex<Announced>,
+    pub(super) shown: Mutex<Shown>,
 }
 
-/// What the other end was told.
+/// What the other end was told of jobs.
 #[derive(Default)]
 struct Announced {
-    jobs: BTreeMap<JobNumber, BTreeMap<&'static str, Variant<'static>>>,
+    jobs: BTreeMap<JobNumber, Properties>,
     retired: BTreeSet<JobNumber>,
 }
 
 impl Session {
     /// `calls` methods may be under way at once.
     pub(super) fn new(operations: Arc<dyn Operations>, identity: Box<dyn Identity>, calls: usize) -> Arc<Self> {
-        Arc::new(Self { operations, identity, calls: Semaphore::new(calls), announced: Mutex::default() })
+        let (announced, shown) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { operations, identity, calls: Semaphore::new(calls), announced, shown })
     }
 
     /// Who calls, if they may.
@@ -122,7 +129,7 @@ impl Session {
     }
 
     /// The jobs that are objects on this connection, with their properties.
-    pub(super) async fn objects(&self) -> BTreeMap<JobNumber, BTreeMap<&'static str, Variant<'static>>> {
+    pub(super) async fn objects(&self) -> BTreeMap<JobNumber, Properties> {
         self.announced.lock().await.jobs.clone()
     }
 
@@ -132,7 +139,14 @@ impl Session {
         job.ok_or_else(|| ApiError::new(ErrorCode::NoSuchJob, format!("there is no job {number}")))
     }
 
-    /// The jobs that are there when the connection begins; they are served without being announced.
+    /// A source.
+    pub(super) fn source(&self, name: &str) -> Option<SourceSummary> {
+        self.operations.source(name)
+    }
+
+    /// The jobs that are there when the connection begins. zbus announces what is served from the beginning by
+    /// InterfacesAdded, before anything else (and may announce the nodes between, which have no interfaces); there is
+    /// no JobNew for them.
     pub(super) async fn adopt(self: &Arc<Self>) -> Vec<(OwnedObjectPath, JobObject)> {
         let mut announced = self.announced.lock().await;
         let jobs = self.operations.jobs().active();
@@ -142,11 +156,13 @@ impl Session {
             .collect()
     }
 
-    /// Sends signals until the connection or the daemon ends. `events` must be older than the call of `adopt`.
+    /// Sends signals until the connection or the daemon ends. `events` and `changes` must be older than the calls of
+    /// `adopt` and `adopt_sources`.
     pub(super) async fn run(
         self: Arc<Self>,
         connection: Connection,
         mut events: broadcast::Receiver<JobEvent>,
+        mut changes: watch::Receiver<()>,
         stop: CancellationToken,
     ) {
         let mut ticks = tokio::time::interval(TICK);
@@ -159,6 +175,7 @@ impl Session {
                     biased;
                     () = connection.closed() => Step::End,
                     event = events.recv() => Step::Event(event),
+                    Ok(()) = changes.changed() => Step::Change,
                     _ = ticks.tick(), if ticking => Step::Tick,
                     () = stop.cancelled() => Step::End,
                 }
@@ -169,6 +186,7 @@ impl Session {
                     Ok(Ok(()))
                 }
                 Step::Tick => tokio::time::timeout(SEND_LIMIT, self.tick(&connection)).await,
+                Step::Change => tokio::time::timeout(SEND_LIMIT, self.show(&connection)).await,
                 Step::Event(event) => tokio::time::timeout(SEND_LIMIT, self.handle(&connection, event)).await,
             };
             match sent {
@@ -195,14 +213,17 @@ impl Session {
         let mut announced = self.announced.lock().await;
         match event {
             Ok(JobEvent::Added(number)) => match self.operations.jobs().get(number) {
-                Some(job) if job.record.result.is_none() => self.announce(connection, &job, &mut announced).await,
-                _ => Ok(()), // Its end is on its way and announces it.
+                Some(job) if job.record.result.is_none() => self.announce(connection, &job, &mut announced).await?,
+                _ => {} // Its end is on its way and announces it.
             },
-            Ok(JobEvent::Started(_)) => Ok(()),
-            Ok(JobEvent::Finished(record)) => self.retire(connection, &record, &mut announced).await,
-            Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up(connection, &mut announced).await,
+            Ok(JobEvent::Started(_)) => return Ok(()),
+            Ok(JobEvent::Finished(record)) => self.retire(connection, &record, &mut announced).await?,
+            Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up(connection, &mut announced).await?,
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
+        drop(announced);
+        // Which job runs for a source.
+        self.show(connection).await
     }
 
     /// Announces what was missed; the next tick removes what is over.
@@ -249,7 +270,7 @@ impl Session {
         let path = object_path(number);
         let mut last = properties(&JobState::past(record.clone()));
         last.retain(|name, _| ["Backup", "Phase", "Result", "Cancelable"].contains(name));
-        send_changes(connection, &path, &before, &last).await?;
+        send_changes(connection, &path, JOB, &before, &last).await?;
         let emitter = SignalEmitter::new(connection, &path)?;
         let result = record.result.map_or("", JobResult::as_str);
         let (error_name, message) = error_of(record);
@@ -276,7 +297,7 @@ impl Session {
                 self.retire(connection, &job.record, &mut announced).await?;
             } else if let Some(before) = announced.jobs.get_mut(&number) {
                 let now = properties(&job);
-                send_changes(connection, &object_path(number), before, &now).await?;
+                send_changes(connection, &object_path(number), JOB, before, &now).await?;
                 *before = now;
             }
         }
@@ -284,9 +305,13 @@ impl Session {
     }
 }
 
+/// The interface of jobs.
+const JOB: &str = "org.backupd1.Job";
+
 enum Step {
     End,
     Tick,
+    Change,
     Event(Result<JobEvent, broadcast::error::RecvError>),
 }
 
@@ -294,11 +319,13 @@ fn manager(connection: &Connection) -> zbus::Result<SignalEmitter<'_>> {
     SignalEmitter::new(connection, MANAGER_PATH)
 }
 
-async fn send_changes(
+/// Sends PropertiesChanged with what is not as it was before, if anything.
+pub(super) async fn send_changes(
     connection: &Connection,
-    path: &OwnedObjectPath,
-    before: &BTreeMap<&'static str, Variant<'static>>,
-    now: &BTreeMap<&'static str, Variant<'static>>,
+    path: &str,
+    interface: &'static str,
+    before: &Properties,
+    now: &Properties,
 ) -> Result<(), ApiError> {
     let changed: HashMap<_, _> = now
         .iter()
@@ -309,9 +336,14 @@ async fn send_changes(
         return Ok(());
     }
     let emitter = SignalEmitter::new(connection, path)?;
-    let interface = zbus::names::InterfaceName::from_static_str_unchecked("org.backupd1.Job");
+    let interface = zbus::names::InterfaceName::from_static_str_unchecked(interface);
     fdo::Properties::properties_changed(&emitter, interface, changed, (&[]).into()).await?;
     Ok(())
+}
+
+/// The path of a source's object.
+pub(super) fn source_object_path(name: &str) -> OwnedObjectPath {
+    ObjectPath::from_string_unchecked(source_path(name)).into()
 }
 
 /// The path of a job's object.

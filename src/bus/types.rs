@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use zbus::{OwnedVariant, Type, Variant};
 
+use super::limits::{self, short_text, text, texts};
 use crate::{
     model::{
         ErrorCode, Name, RunId, SourceKey,
@@ -18,12 +19,6 @@ use crate::{
         operations::{CreateOptions, ListFilter, RestoreOptions, SourceSummary, VerifyLevel, VerifyRequest},
     },
 };
-
-/// Free text for the wire: a D-Bus string has no NUL, and one would cost the whole message.
-#[must_use]
-pub fn text(text: &str) -> String {
-    text.replace('\0', "\u{2400}")
-}
 
 /// Options as a client sends them.
 pub type Options<'a> = HashMap<&'static str, Variant<'a>>;
@@ -72,7 +67,7 @@ impl From<&BackupSummary> for BackupRow {
             damaged: summary.damaged,
             incomplete: summary.incomplete,
             description: text(&summary.description),
-            tags: summary.tags.iter().map(|tag| text(tag)).collect(),
+            tags: texts(&summary.tags),
         }
     }
 }
@@ -163,9 +158,9 @@ impl From<SourceSummary> for SourceRow {
             name: summary.name,
             source_type: summary.source_type,
             state: summary.state,
-            location: text(&summary.location),
-            description: text(&summary.description),
-            problem: text(&summary.problem),
+            location: short_text(&summary.location),
+            description: short_text(&summary.description),
+            problem: short_text(&summary.problem),
             last_backup: summary.last_backup,
             last_backup_at: summary.last_backup_at,
             running_job: summary.running_job,
@@ -229,18 +224,18 @@ pub fn create_options_to_wire(options: &CreateOptions) -> Options<'static> {
 /// `CreateBackup`'s options from the wire.
 ///
 /// # Errors
-/// `InvalidArgs` for an option that is not known or has another type.
+/// `InvalidArgs` for an option that is not known, has another type or is too long.
 pub fn create_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<CreateOptions, ServiceError> {
     let mut reader = OptionReader::new(wire);
     let options = CreateOptions {
-        description: reader.take("description")?,
-        tags: reader.take("tags")?,
+        description: reader.take_text("description", limits::DESCRIPTION)?,
+        tags: reader.take_list("tags", limits::TAGS, limits::TAG)?,
         selection: Selection {
             schema_only: reader.take("schema-only")?,
-            include_tables: reader.take("include-tables")?,
-            exclude_tables: reader.take("exclude-tables")?,
-            include_schemas: reader.take("include-schemas")?,
-            exclude_schemas: reader.take("exclude-schemas")?,
+            include_tables: reader.take_patterns("include-tables")?,
+            exclude_tables: reader.take_patterns("exclude-tables")?,
+            include_schemas: reader.take_patterns("include-schemas")?,
+            exclude_schemas: reader.take_patterns("exclude-schemas")?,
         },
     };
     reader.finish()?;
@@ -270,12 +265,12 @@ pub fn restore_options_to_wire(options: &RestoreOptions) -> Options<'static> {
 pub fn restore_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<RestoreOptions, ServiceError> {
     let mut reader = OptionReader::new(wire);
     let options = RestoreOptions {
-        to: reader.take("to")?,
-        owner: reader.take("owner")?,
+        to: reader.take_text("to", limits::TEXT)?,
+        owner: reader.take_text("owner", limits::TEXT)?,
         create_roles: reader.take("create-roles")?,
         no_owner: reader.take("no-owner")?,
         no_privileges: reader.take("no-privileges")?,
-        tables: reader.take("tables")?,
+        tables: reader.take_patterns("tables")?,
         jobs: reader.take("jobs")?,
     };
     reader.finish()?;
@@ -300,8 +295,8 @@ pub fn verify_request_from_wire(
     wire: HashMap<String, OwnedVariant>,
 ) -> Result<VerifyRequest, ServiceError> {
     let mut reader = OptionReader::new(wire);
-    let source: String = reader.take("source")?;
-    let word: String = reader.take("level")?;
+    let source = reader.take_text("source", limits::TEXT)?;
+    let word = reader.take_text("level", limits::TEXT)?;
     reader.finish()?;
     let level = match word.as_str() {
         "" => VerifyLevel::default(),
@@ -357,11 +352,11 @@ fn run_from_wire(text: &str) -> Result<Option<RunId>, ServiceError> {
 pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<ListFilter, ServiceError> {
     let mut reader = OptionReader::new(wire);
     let filter = ListFilter {
-        source: reader.take("source")?,
-        tag: reader.take("tag")?,
+        source: reader.take_text("source", limits::TEXT)?,
+        tag: reader.take_text("tag", limits::TEXT)?,
         since: reader.take("since")?,
         until: reader.take("until")?,
-        run: run_from_wire(&reader.take::<String>("run")?)?,
+        run: run_from_wire(&reader.take_text("run", limits::TEXT)?)?,
     };
     reader.finish()?;
     Ok(filter)
@@ -428,6 +423,22 @@ impl OptionReader {
         })
     }
 
+    fn take_text(&mut self, name: &'static str, most: usize) -> Result<String, ServiceError> {
+        let text: String = self.take(name)?;
+        limits::check(&format!("the option {name:?}"), &text, most)?;
+        Ok(text)
+    }
+
+    fn take_list(&mut self, name: &'static str, most: usize, most_bytes: usize) -> Result<Vec<String>, ServiceError> {
+        let list: Vec<String> = self.take(name)?;
+        limits::check_list(&format!("the option {name:?}"), &list, most, most_bytes)?;
+        Ok(list)
+    }
+
+    fn take_patterns(&mut self, name: &'static str) -> Result<Vec<String>, ServiceError> {
+        self.take_list(name, limits::PATTERNS, limits::PATTERN)
+    }
+
     /// Refuses what is left. The message lists what is known: for people, and for the test of the documentation.
     fn finish(self) -> Result<(), ServiceError> {
         let Some(name) = self.left.into_keys().min() else { return Ok(()) };
@@ -435,7 +446,7 @@ impl OptionReader {
             [] => "there are none here".to_owned(),
             known => format!("known are {}", known.join(", ")),
         };
-        Err(invalid(format!("the option {name:?} is not known; {known}")))
+        Err(invalid(format!("the option {:?} is not known; {known}", short_text(&name))))
     }
 }
 
@@ -460,7 +471,8 @@ mod tests {
     proptest! {
         #[test]
         fn options_come_back_as_they_went(
-            description: String, tags: Vec<String>, tables: Vec<String>, on: bool, number: u32, time: u64,
+            description in ".{0,200}", tags in proptest::collection::vec(".{0,60}", 0..=limits::TAGS),
+            tables in proptest::collection::vec(".{0,99}", 0..20), on: bool, number: u32, time: u64,
         ) {
             let create = CreateOptions {
                 description: description.replace('\0', ""),

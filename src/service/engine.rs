@@ -14,6 +14,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
+    changes::Changes,
     create, delete,
     early::EarlyChecks,
     error::ServiceError,
@@ -21,14 +22,15 @@ use super::{
     listing,
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
-        Caller, CreateOptions, ListFilter, Operations, Page, RestoreOptions, SourceSummary, Status, VerifyRequest,
+        Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
+        VerifyRequest,
     },
     reading, restore,
     selector::Selector,
     verify,
 };
 use crate::{
-    config::{self, Config, SourceConfig, SourceKind},
+    config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
     model::{ErrorCode, SourceName, job::JobNumber, summary::BackupSummary},
 };
 
@@ -51,6 +53,9 @@ pub struct Folders {
 pub struct Engine {
     folders: Folders,
     config: RwLock<Arc<Config>>,
+    /// Where the repository is until the next start, whatever the configuration says by now.
+    repository: PathBuf,
+    changes: Changes,
     opening: Opening,
     jobs: Jobs,
     runtime: Handle,
@@ -68,8 +73,11 @@ impl Engine {
         DirBuilder::new().recursive(true).mode(0o700).create(&folders.cache).map_err(|error| {
             ServiceError::new(ErrorCode::Io, format!("cannot make the folder {}: {error}", folders.cache.display()))
         })?;
-        let opening = Opening::begin(&config.repository, &folders, &runtime);
-        let engine = Arc::new(Self { folders, config: RwLock::new(config), opening, jobs, runtime });
+        let changes = Changes::new();
+        let opening = Opening::begin(&config.repository, &folders, &runtime, changes.clone());
+        let repository = config.repository.path.clone();
+        let config = RwLock::new(config);
+        let engine = Arc::new(Self { folders, config, repository, changes, opening, jobs, runtime });
         restore::sweep_after_crash(&engine);
         Ok(engine)
     }
@@ -140,7 +148,7 @@ impl Engine {
     pub(super) fn find(&self, selector: &str) -> Result<(Arc<Opened>, BackupSummary), ServiceError> {
         let opened = self.repository()?;
         let backups = opened.backups();
-        let found = Selector::parse(selector)?.find_or_explain(backups.iter(), || opened.problems())?.clone();
+        let found = Selector::parse(selector)?.find_or_explain(backups.iter(), || opened.problems().to_vec())?.clone();
         Ok((opened, found))
     }
 
@@ -174,6 +182,29 @@ impl Engine {
             last_backup_at: newest.map_or(0, |backup| backup.snapshot_at),
             running_job: self.jobs.holder(&create::exclusive_key(name)).unwrap_or_default(),
         }
+    }
+
+    /// The summary of a source in whose file these problems are.
+    fn broken_summary(&self, name: &str, problems: &[ConfigProblem], newest: Option<&BackupSummary>) -> SourceSummary {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        // A job that began before the file broke may still run.
+        let running = name.parse().ok().and_then(|name| self.jobs.holder(&create::exclusive_key(&name)));
+        SourceSummary {
+            name: name.to_owned(),
+            source_type: String::new(),
+            state: "broken".to_owned(),
+            location: String::new(),
+            description: String::new(),
+            problem: problems.join("; "),
+            last_backup: newest.map(|backup| backup.id.to_string()).unwrap_or_default(),
+            last_backup_at: newest.map_or(0, |backup| backup.snapshot_at),
+            running_job: running.unwrap_or_default(),
+        }
+    }
+
+    /// The backups that are listed, none while the repository is not open.
+    fn listed_backups(&self) -> Arc<Vec<BackupSummary>> {
+        self.opening.get().map(|opened| opened.backups()).unwrap_or_default()
     }
 }
 
@@ -226,51 +257,69 @@ impl Operations for Arc<Engine> {
 
     fn sources(&self) -> Vec<SourceSummary> {
         let config = self.config();
-        let backups = self.opening.get().map(|opened| opened.backups()).unwrap_or_default();
-        // The order of listings: within a source, the newest first.
-        let newest = |name: &SourceName| backups.iter().find(|backup| backup.source.source == *name);
+        let backups = self.listed_backups();
+        let newest = |name: &SourceName| listing::newest(&backups, name);
         let mut summaries: Vec<SourceSummary> =
             config.sources.iter().map(|(name, source)| self.source_summary(name, source, newest(name))).collect();
         for (name, problems) in &config.broken {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             let newest = name.parse().ok().and_then(|name| newest(&name));
-            summaries.push(SourceSummary {
-                name: name.clone(),
-                source_type: String::new(),
-                state: "broken".to_owned(),
-                location: String::new(),
-                description: String::new(),
-                problem: problems.join("; "),
-                last_backup: newest.map(|backup| backup.id.to_string()).unwrap_or_default(),
-                last_backup_at: newest.map_or(0, |backup| backup.snapshot_at),
-                running_job: 0,
-            });
+            summaries.push(self.broken_summary(name, problems, newest));
         }
         summaries.sort_by(|a, b| a.name.cmp(&b.name));
         summaries
     }
 
+    fn source(&self, name: &str) -> Option<SourceSummary> {
+        let config = self.config();
+        let backups = self.listed_backups();
+        let parsed = name.parse::<SourceName>().ok();
+        let newest = parsed.as_ref().and_then(|name| listing::newest(&backups, name));
+        if let Some(problems) = config.broken.get(name) {
+            return Some(self.broken_summary(name, problems, newest));
+        }
+        let (name, source) = config.sources.get_key_value(&parsed?)?;
+        Some(self.source_summary(name, source, newest))
+    }
+
     fn status(&self) -> Status {
         let config = self.config();
-        let RepositoryStatus { state, problem, backups, free_bytes } = self.opening.status();
+        // First, so that the rest tells what it found.
+        let free_bytes = self.opening.free_bytes();
+        let RepositoryStatus { state, problem, backups } = self.opening.status();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            repository: config.repository.path.clone(),
+            repository: self.repository.clone(),
             repository_state: state.to_owned(),
             repository_problem: problem,
             backups,
             free_bytes,
-            config_problems: config.broken.values().flatten().map(ToString::to_string).collect(),
+            config_problems: config.problems().map(ToString::to_string).collect(),
         }
+    }
+
+    fn overview(&self) -> Overview {
+        let RepositoryStatus { state, problem, backups } = self.opening.status();
+        Overview {
+            sources: self.sources(),
+            repository_state: state.to_owned(),
+            repository_problem: problem,
+            backups,
+            config_problems: self.config().problems().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     fn reload(&self) -> Result<(), ServiceError> {
         let fresh = config::load(&self.folders.config)?;
         self.jobs.set_limits(job_limits(&fresh));
-        if fresh.repository.path != self.config().repository.path {
+        if fresh.repository.path != self.repository {
             tracing::warn!("[repository] path has changed; the new one is used after a restart");
         }
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        self.changes.note();
         Ok(())
     }
 

@@ -8,11 +8,13 @@ use super::{
     operations::{ListFilter, Page},
     selector::parse_source,
 };
-use crate::model::{ErrorCode, Name, SourceKey, name::percent_unescape, summary::BackupSummary};
+use crate::model::{ErrorCode, Name, SourceKey, SourceName, name::percent_unescape, summary::BackupSummary};
 
-/// How many backups a page holds when the caller does not say; also the most that one page may hold. A page of this
-/// size stays below 4 MiB on the bus, whose messages end at 128 MiB.
+/// How many backups a page holds when the caller does not say; also the most that one page may hold.
 pub const PAGE_LIMIT: usize = 10_000;
+/// Bytes after which a page ends, as [`size`] counts them: a message bus takes 32 MiB at once, and ten thousand backups
+/// without much text have less.
+pub const PAGE_BYTES: usize = 4 << 20;
 
 /// Whether a backup is wanted.
 #[derive(Debug)]
@@ -50,6 +52,19 @@ pub fn sort(backups: &mut [BackupSummary]) {
     backups.sort_by(|a, b| place(a).cmp(&place(b)));
 }
 
+/// The newest backup of a source; of one that is a whole server, that of the database with the latest snapshot.
+/// `backups` are in the order of [`sort`].
+#[must_use]
+pub fn newest<'a>(backups: &'a [BackupSummary], source: &SourceName) -> Option<&'a BackupSummary> {
+    let mut start = backups.partition_point(|backup| backup.source.source < *source);
+    std::iter::from_fn(|| {
+        let first = backups.get(start).filter(|backup| backup.source.source == *source)?;
+        start += backups[start..].partition_point(|backup| backup.source == first.source);
+        Some(first)
+    })
+    .max_by_key(|backup| backup.snapshot_at)
+}
+
 /// The backups that a filter wants.
 ///
 /// # Errors
@@ -57,6 +72,14 @@ pub fn sort(backups: &mut [BackupSummary]) {
 pub fn matching(backups: &[BackupSummary], filter: &ListFilter) -> Result<Vec<BackupSummary>, ServiceError> {
     let wanted = Wanted::by(filter)?;
     Ok(backups.iter().filter(|backup| wanted.includes(backup)).cloned().collect())
+}
+
+/// What a backup takes in a page, roughly: its numbers and its texts.
+#[must_use]
+pub fn size(backup: &BackupSummary) -> usize {
+    let database = backup.source.child.as_ref().map_or(0, |name| name.as_bytes().len());
+    let tags: usize = backup.tags.iter().map(|tag| tag.len() + 8).sum();
+    200 + backup.source.source.as_str().len() + database + backup.description.len() + tags
 }
 
 /// One page of `backups`, which are in the order of [`sort`].
@@ -75,8 +98,15 @@ pub fn page(backups: &[BackupSummary], filter: &ListFilter, limit: usize, cursor
         }
     };
     let limit = if limit == 0 { PAGE_LIMIT } else { limit.min(PAGE_LIMIT) };
-    let mut matching = backups[start..].iter().filter(|backup| wanted.includes(backup));
-    let page: Vec<BackupSummary> = matching.by_ref().take(limit).cloned().collect();
+    let mut matching = backups[start..].iter().filter(|backup| wanted.includes(backup)).peekable();
+    let (mut page, mut bytes): (Vec<BackupSummary>, _) = (Vec::new(), 0);
+    // A page has one backup at least, so that a walk comes to its end.
+    while page.len() < limit
+        && let Some(backup) = matching.next_if(|backup| page.is_empty() || bytes + size(backup) <= PAGE_BYTES)
+    {
+        bytes += size(backup);
+        page.push(backup.clone());
+    }
     let cursor = match (page.last(), matching.next()) {
         (Some(last), Some(_)) => format!("{}:{}", last.source.folder(), last.sequence),
         _ => String::new(),
@@ -139,11 +169,54 @@ mod tests {
     }
 
     #[test]
+    fn finds_the_newest_of_a_source() {
+        let backups = some_backups(40);
+        for source in ["shop", "crm", "all"] {
+            let name: SourceName = source.parse().unwrap();
+            let of_source: Vec<_> = backups.iter().filter(|b| b.source.source == name).collect();
+            let is_last =
+                |b: &&BackupSummary| !of_source.iter().any(|o| o.source == b.source && o.sequence > b.sequence);
+            let expected = of_source.iter().copied().filter(is_last).max_by_key(|b| b.snapshot_at);
+            assert!(expected.is_some() && newest(&backups, &name) == expected, "{source}");
+        }
+        for missing in ["a", "b", "zoo"] {
+            assert_eq!(newest(&backups, &missing.parse().unwrap()), None);
+        }
+    }
+
+    #[test]
     fn refuses_a_foreign_cursor() {
         for bad in ["x", "shop/_:x", "shop:1", "Shop/_:1", "all/ü:1"] {
             let error = page(&[], &ListFilter::default(), 1, bad).unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidArgs, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_walk_over_a_million_backups_goes_by_pages_of_bounded_size() {
+        const COUNT: u64 = 1_000_000;
+        let one = summary("shop", 0, 0, "00000000");
+        let mut backups: Vec<_> = (0..COUNT).map(|i| BackupSummary { sequence: COUNT - i, ..one.clone() }).collect();
+        // Texts as other versions of the program may have left them: a page ends early, and one backup is always there.
+        backups[70].description = "x".repeat(PAGE_BYTES + 1);
+        for backup in &mut backups[500_000..500_100] {
+            backup.tags = vec!["t".repeat(100_000)];
+        }
+        let (mut cursor, mut next, mut pages) = (String::new(), COUNT, 0);
+        while next == COUNT || !cursor.is_empty() {
+            let part = page(&backups, &ListFilter::default(), 0, &cursor).unwrap();
+            let bytes: usize = part.backups.iter().map(size).sum();
+            assert!(bytes <= PAGE_BYTES || part.backups.len() == 1, "{bytes} bytes in a page");
+            assert!(!part.backups.is_empty() && part.backups.len() <= PAGE_LIMIT);
+            for backup in &part.backups {
+                assert_eq!(backup.sequence, next);
+                next -= 1;
+            }
+            cursor = part.cursor;
+            pages += 1;
+        }
+        assert_eq!(next, 0, "backups are missing at the end");
+        assert!((100..130).contains(&pages), "{pages}");
     }
 
     proptest! {

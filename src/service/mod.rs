@@ -2,6 +2,7 @@
 //!
 //! [`operations::Operations`] is what the bus (and a test) sees of this layer.
 
+pub mod changes;
 mod create;
 mod delete;
 mod early;

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{engine::Folders, error::ServiceError, known_repository};
+use super::{changes::Changes, engine::Folders, error::ServiceError, known_repository};
 use crate::{
     config::RepositoryConfig,
     model::{ErrorCode, summary::BackupSummary},
@@ -27,15 +27,33 @@ pub struct Opened {
     owned: OwnedRepository,
     index: PathBuf,
     catalog: Mutex<Catalog>,
-    backups: Mutex<Arc<Vec<BackupSummary>>>,
+    listed: Mutex<Listed>,
+    /// Why its file system could not be asked the last time.
+    trouble: Mutex<Option<ServiceError>>,
+    changes: Changes,
+}
+
+/// What the catalog holds, kept apart from it: nobody who only looks waits for one who reads manifests.
+#[derive(Debug, Clone)]
+struct Listed {
+    backups: Arc<Vec<BackupSummary>>,
+    problems: Arc<Vec<Problem>>,
+}
+
+impl Listed {
+    fn of(catalog: &Catalog) -> Self {
+        let backups = catalog.backups().into_iter().cloned().collect();
+        Self { backups: Arc::new(backups), problems: Arc::new(catalog.problems().collect()) }
+    }
 }
 
 impl Opened {
-    fn open(config: &RepositoryConfig, folders: &Folders) -> Result<Self, ServiceError> {
+    fn open(config: &RepositoryConfig, folders: &Folders, changes: Changes) -> Result<Self, ServiceError> {
         let owned = known_repository::open(config, &folders.state)?;
         let index = folders.cache.join("backups.jsonl");
         let catalog = Catalog::open(&owned, Some(&index))?;
-        let opened = Self { owned, index, backups: Mutex::new(Arc::new(list(&catalog))), catalog: Mutex::new(catalog) };
+        let listed = Mutex::new(Listed::of(&catalog));
+        let opened = Self { owned, index, catalog: Mutex::new(catalog), listed, trouble: Mutex::new(None), changes };
         opened.save(&opened.catalog());
         Ok(opened)
     }
@@ -55,13 +73,13 @@ impl Opened {
     /// All backups, in the order of listings.
     #[must_use]
     pub fn backups(&self) -> Arc<Vec<BackupSummary>> {
-        self.backups.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.listed().backups.clone()
     }
 
     /// Backups that cannot be listed.
     #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
-        self.catalog().problems().collect()
+    pub fn problems(&self) -> Arc<Vec<Problem>> {
+        self.listed().problems.clone()
     }
 
     /// Bytes free in its file system; nothing where that has no meaning.
@@ -69,9 +87,15 @@ impl Opened {
     /// # Errors
     /// `RepositoryUnavailable`.
     pub fn free_bytes(&self) -> Result<Option<u64>, ServiceError> {
-        self.reading().storage().free_bytes().map_err(|error| {
+        let free = self.reading().storage().free_bytes().map_err(|error| {
             ServiceError::new(ErrorCode::RepositoryUnavailable, format!("cannot ask for free space: {error}"))
-        })
+        });
+        let trouble = free.as_ref().err().cloned();
+        let before = std::mem::replace(&mut *self.trouble(), trouble.clone());
+        if before != trouble {
+            self.changes.note();
+        }
+        free
     }
 
     /// Brings the list up to date, after something was written.
@@ -81,7 +105,8 @@ impl Opened {
     pub(super) fn refresh(&self) -> Result<(), ServiceError> {
         let mut catalog = self.catalog();
         if catalog.refresh(self.reading())? {
-            *self.backups.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(list(&catalog));
+            *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Listed::of(&catalog);
+            self.changes.note();
             self.save(&catalog);
         }
         Ok(())
@@ -97,19 +122,22 @@ impl Opened {
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn listed(&self) -> Listed {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<ServiceError>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn list(catalog: &Catalog) -> Vec<BackupSummary> {
-    catalog.backups().into_iter().cloned().collect()
-}
-
-/// What `status` says of the repository.
+/// What is known of the repository.
 #[derive(Debug)]
 pub(super) struct RepositoryStatus {
     pub(super) state: &'static str,
     pub(super) problem: String,
     pub(super) backups: u64,
-    pub(super) free_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -123,13 +151,14 @@ enum State {
 #[derive(Debug, Clone)]
 pub(super) struct Opening {
     state: watch::Sender<State>,
+    changes: Changes,
 }
 
 impl Opening {
     /// Begins to open the repository. Reading ten thousand manifests for the first time takes a while, and a daemon
     /// that serves only `status` meanwhile is better than one that is not there.
-    pub(super) fn begin(config: &RepositoryConfig, folders: &Folders, runtime: &Handle) -> Self {
-        let opening = Self { state: watch::Sender::new(State::Opening) };
+    pub(super) fn begin(config: &RepositoryConfig, folders: &Folders, runtime: &Handle, changes: Changes) -> Self {
+        let opening = Self { state: watch::Sender::new(State::Opening), changes };
         runtime.spawn(opening.clone().open(config.clone(), folders.clone()));
         opening
     }
@@ -137,11 +166,11 @@ impl Opening {
     async fn open(self, config: RepositoryConfig, folders: Folders) {
         let mut reported = None;
         loop {
-            let (config, folders) = (config.clone(), folders.clone());
-            let opened = tokio::task::spawn_blocking(move || Opened::open(&config, &folders)).await;
+            let (config, folders, changes) = (config.clone(), folders.clone(), self.changes.clone());
+            let opened = tokio::task::spawn_blocking(move || Opened::open(&config, &folders, changes)).await;
             let error = match opened {
                 Ok(Ok(opened)) => {
-                    for problem in opened.problems() {
+                    for problem in opened.problems().iter() {
                         tracing::error!("{}", problem.message);
                     }
                     tracing::info!(
@@ -149,7 +178,7 @@ impl Opening {
                         opened.reading().storage().name(),
                         opened.backups().len()
                     );
-                    self.state.send_replace(State::Open(Arc::new(opened)));
+                    self.enter(State::Open(Arc::new(opened)));
                     return;
                 }
                 Ok(Err(error)) => error,
@@ -161,12 +190,17 @@ impl Opening {
                 tracing::error!(BACKUPD_ERROR = code.name(), "{error}");
                 reported = Some(error.clone());
             }
-            self.state.send_replace(State::Unavailable(error));
+            self.enter(State::Unavailable(error));
             if code == ErrorCode::RepositoryLocked {
                 return;
             }
             tokio::time::sleep(RETRY).await;
         }
+    }
+
+    fn enter(&self, state: State) {
+        self.state.send_replace(state);
+        self.changes.note();
     }
 
     /// The opened repository, or why it is not open.
@@ -202,18 +236,29 @@ impl Opening {
         }
     }
 
+    /// What is known; asks nobody.
     pub(super) fn status(&self) -> RepositoryStatus {
-        let (state, problem, backups, free_bytes) = match &*self.state.borrow() {
-            State::Opening => ("opening", String::new(), 0, 0),
-            State::Unavailable(error) => ("unavailable", error.to_string(), 0, 0),
-            State::Open(opened) => match opened.free_bytes() {
-                Ok(free) => {
-                    let problems: Vec<_> = opened.problems().into_iter().map(|problem| problem.message).collect();
-                    ("ready", problems.join("; "), opened.backups().len(), free.unwrap_or_default())
+        let (state, problem, backups) = match &*self.state.borrow() {
+            State::Opening => ("opening", String::new(), 0),
+            State::Unavailable(error) => ("unavailable", error.to_string(), 0),
+            State::Open(opened) => {
+                let Listed { backups, problems } = opened.listed();
+                match &*opened.trouble() {
+                    Some(error) => ("unavailable", error.to_string(), backups.len()),
+                    None => {
+                        let problems: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+                        ("ready", problems.join("; "), backups.len())
+                    }
                 }
-                Err(error) => ("unavailable", error.to_string(), opened.backups().len(), 0),
-            },
+            }
         };
-        RepositoryStatus { state, problem, backups: backups as u64, free_bytes }
+        RepositoryStatus { state, problem, backups: backups as u64 }
+    }
+
+    /// Bytes free in the repository's file system, 0 where they are not known. What keeps it from answering is in the
+    /// status afterwards.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let opened = self.get();
+        opened.and_then(|opened| opened.free_bytes()).ok().flatten().unwrap_or_default()
     }
 }

@@ -7,7 +7,7 @@ use std::{fs::File, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{error::ServiceError, jobs::Jobs};
+use super::{changes::Changes, error::ServiceError, jobs::Jobs};
 use crate::model::{RunId, job::JobNumber, manifest::Selection, summary::BackupSummary};
 
 /// Who asks, as the transport vouches for it.
@@ -139,6 +139,21 @@ pub struct Status {
     pub config_problems: Vec<String>,
 }
 
+/// What is announced when it changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// As [`Operations::sources`] gives them.
+    pub sources: Vec<SourceSummary>,
+    /// See [`Status::repository_state`].
+    pub repository_state: String,
+    /// See [`Status::repository_problem`].
+    pub repository_problem: String,
+    /// See [`Status::backups`].
+    pub backups: u64,
+    /// See [`Status::config_problems`].
+    pub config_problems: Vec<String>,
+}
+
 /// The verbs. The selector of a backup (`backup: &str`) is an id, a unique prefix of one, `SOURCE@latest`, or
 /// `SOURCE@<microseconds>`: the highest sequence whose snapshot is before that time.
 pub trait Operations: Send + Sync {
@@ -204,8 +219,18 @@ pub trait Operations: Send + Sync {
     /// The sources, broken ones included, in order of their names.
     fn sources(&self) -> Vec<SourceSummary>;
 
-    /// The daemon at a glance.
+    /// One of the sources.
+    fn source(&self, name: &str) -> Option<SourceSummary>;
+
+    /// The daemon at a glance. Asks the repository's file system whether it is there.
     fn status(&self) -> Status;
+
+    /// What is announced when it changes, as it is known; waits for nothing, so that it can be called anywhere.
+    fn overview(&self) -> Overview;
+
+    /// Where changes of the overview are noted. Those that come with a job's beginning or end are not: [`Jobs`] tells
+    /// of them.
+    fn changes(&self) -> &Changes;
 
     /// Reads the configuration again. A main file with errors changes nothing.
     ///

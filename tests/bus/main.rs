@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod contract;
+mod jobs;
+mod limits;
+mod listening;
 mod private_bus;
 mod process;
+mod slow;
+mod sources;
 mod support;
+mod users;
 mod wire;

@@ -9,12 +9,13 @@ use std::{
 
 use backupd::{
     bus::{
-        NAME,
+        MANAGER_PATH, NAME, job_path,
         proxy::ManagerProxy,
         server::{Bus, Server},
+        source_path,
         types::Options,
     },
-    service::operations::Operations,
+    service::operations::{Caller, CreateOptions, Operations},
 };
 use zbus::connection::Builder;
 
@@ -33,15 +34,15 @@ const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D
 "#;
 
 /// A message bus that any user may join.
-struct PrivateBus {
+pub(crate) struct PrivateBus {
     daemon: Child,
-    address: String,
-    folder: tempfile::TempDir,
+    pub(crate) address: String,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl PrivateBus {
     /// Starts one, where a `dbus-daemon` and `busctl` are installed.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let installed = |program| Command::new(program).arg("--version").output().is_ok();
         if !installed("dbus-daemon") || !installed("busctl") {
             eprintln!("skipped: dbus-daemon or busctl is not installed");
@@ -63,8 +64,13 @@ impl PrivateBus {
         Some(Self { daemon, address: address.trim().to_owned(), folder })
     }
 
-    /// A call by `busctl`, as this user; `member` is of the Manager, or has its interface before it.
+    /// A call by `busctl`, as this user, of the daemon's object; `member` is of the Manager, or has its interface
+    /// before it.
     async fn call(&self, uid: Option<u32>, member: &str, arguments: &[&str]) -> Output {
+        self.call_at(MANAGER_PATH, uid, member, arguments).await
+    }
+
+    async fn call_at(&self, path: &str, uid: Option<u32>, member: &str, arguments: &[&str]) -> Output {
         let mut command = match uid {
             None => Command::new("busctl"),
             Some(uid) => {
@@ -76,7 +82,7 @@ impl PrivateBus {
         let manager = format!("{NAME}.Manager");
         let (interface, member) = member.split_once(' ').unwrap_or((&manager, member));
         command.arg(format!("--address={}", self.address));
-        command.args(["call", NAME, "/org/backupd1", interface, member]).args(arguments);
+        command.args(["call", NAME, path, interface, member]).args(arguments);
         tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 }
@@ -145,6 +151,7 @@ async fn other_users_of_the_bus_learn_nothing_but_that_it_works() {
         ("GetBackup", &["st", "ab", "0"]),
         ("DescribeBackup", &["st", "ab", "0"]),
         ("ListSources", &["t", "0"]),
+        ("GetSource", &["s", "shop"]),
         ("ListJobs", &["t", "0"]),
         ("GetJob", &["t", "1"]),
         ("DescribeJob", &["tt", "1", "0"]),
@@ -165,5 +172,25 @@ async fn other_users_of_the_bus_learn_nothing_but_that_it_works() {
         assert!(answer.status.success(), "{property}: {}", text(&answer));
     }
     assert!(service.jobs().list().is_empty());
+    // Of jobs and sources they see neither a property nor all at once.
+    let number = service.create(Caller { uid: 0 }, "shop", CreateOptions::default()).unwrap();
+    let client = Builder::address(bus.address.as_str()).build().await.unwrap();
+    let manager = ManagerProxy::new(&client).await.unwrap();
+    while manager.get_job(number).await.is_err() {
+        tokio::task::yield_now().await; // The daemon announces it.
+    }
+    let objects =
+        [(job_path(number), "org.backupd1.Job", "Source"), (source_path("shop"), "org.backupd1.Source", "Name")];
+    for (path, interface, property) in objects {
+        let get = ["org.freedesktop.DBus.Properties Get", "org.freedesktop.DBus.Properties GetAll"];
+        let one = bus.call_at(&path, nobody, get[0], &["ss", interface, property]).await;
+        assert!(!one.status.success() && text(&one).contains("Access denied"), "{path}: {}", text(&one));
+        assert_eq!(text(&bus.call_at(&path, nobody, get[1], &["s", interface]).await), "a{sv} 0\n", "{path}");
+        assert!(text(&bus.call_at(&path, None, get[0], &["ss", interface, property]).await).contains("shop"));
+    }
+    let cancel = bus.call_at(&job_path(number), nobody, "org.backupd1.Job Cancel", &["t", "0"]).await;
+    assert!(!cancel.status.success() && text(&cancel).contains("Access denied"), "{}", text(&cancel));
+    let all = bus.call(nobody, "org.freedesktop.DBus.Properties GetAll", &["s", "org.backupd1.Manager"]).await;
+    assert!(text(&all).starts_with("a{sv} 2 "), "more than Version and RepositoryState: {}", text(&all));
     server.stop().await;
 }

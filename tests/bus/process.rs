@@ -1,7 +1,8 @@
 //! The daemon's life as systemd sees it: a process of its own, its datagrams, its signals, its end.
 
 use std::{
-    os::unix::net::UnixDatagram,
+    fs::Permissions,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::Path,
     process::{Child, Command, ExitStatus},
     sync::Arc,
@@ -38,19 +39,25 @@ fn process() {
     std::process::exit(ended.map_or_else(|error| i32::from(error.code().row().exit_code), |()| 0));
 }
 
-struct Process {
+pub(crate) struct Process {
     child: Child,
     notices: UnixDatagram,
-    folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Process {
     fn start(folder: tempfile::TempDir, environment: &[(&str, &str)]) -> Self {
+        Self::start_by(Command::new(std::env::current_exe().unwrap()), folder, environment)
+    }
+
+    /// Starts it by a command that runs this program.
+    pub(crate) fn start_by(mut command: Command, folder: tempfile::TempDir, environment: &[(&str, &str)]) -> Self {
         let notify = folder.path().join("notify");
         let _ = std::fs::remove_file(&notify);
         let notices = UnixDatagram::bind(&notify).unwrap();
         notices.set_read_timeout(Some(LONG)).unwrap();
-        let child = Command::new(std::env::current_exe().unwrap())
+        std::fs::set_permissions(&notify, Permissions::from_mode(0o666)).unwrap();
+        let child = command
             .args(["--exact", "process::process", "--ignored", "--nocapture"])
             .env("BACKUPD_TEST_FOLDER", folder.path())
             .env("NOTIFY_SOCKET", &notify)
@@ -93,7 +100,7 @@ impl Process {
         }
     }
 
-    async fn manager(&self) -> ManagerProxy<'static> {
+    pub(crate) async fn manager(&self) -> ManagerProxy<'static> {
         let client = connect_peer(&address(&self.folder.path().join("socket"))).await.unwrap();
         ManagerProxy::new(&client).await.unwrap()
     }

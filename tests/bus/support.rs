@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,9 +20,12 @@ use backupd::{
     },
     service::{
         ServiceError,
+        changes::Changes,
         jobs::{JobHandle, JobLimits, JobOutcome, JobRequest, Jobs, Work},
+        listing,
         operations::{
-            Caller, CreateOptions, ListFilter, Operations, Page, RestoreOptions, SourceSummary, Status, VerifyRequest,
+            Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
+            VerifyRequest,
         },
     },
 };
@@ -32,13 +38,65 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 pub(crate) struct Simulation {
     jobs: Jobs,
     released: watch::Sender<bool>,
+    overview: Mutex<Overview>,
+    next: Mutex<Option<Vec<SourceSummary>>>,
+    backups: Mutex<Vec<BackupSummary>>,
+    listings: AtomicUsize,
+    changes: Changes,
+}
+
+/// A source without backups.
+pub(crate) fn source(name: &str) -> SourceSummary {
+    SourceSummary {
+        name: name.to_owned(),
+        source_type: "postgresql".to_owned(),
+        state: "enabled".to_owned(),
+        location: "/run/postgresql:5432 shop".to_owned(),
+        description: "orders".to_owned(),
+        problem: String::new(),
+        last_backup: String::new(),
+        last_backup_at: 0,
+        running_job: 0,
+    }
 }
 
 impl Simulation {
     pub(crate) fn new(state: &Path) -> Arc<Self> {
         let limits = JobLimits { concurrency: 2, queue: 2, history: 20 };
         let jobs = Jobs::open(state, limits, tokio::runtime::Handle::current()).unwrap();
-        Arc::new(Self { jobs, released: watch::Sender::new(false) })
+        let broken = SourceSummary { state: "broken".to_owned(), problem: "no type".to_owned(), ..source("Bad Name") };
+        let overview = Overview {
+            sources: vec![broken, source("shop")],
+            repository_state: "ready".to_owned(),
+            repository_problem: String::new(),
+            backups: 1,
+            config_problems: vec!["a problem".to_owned()],
+        };
+        let (overview, next) = (Mutex::new(overview), Mutex::new(None));
+        let (backups, listings, changes) = (Mutex::default(), AtomicUsize::new(0), Changes::new());
+        Arc::new(Self { jobs, released: watch::Sender::new(false), overview, next, backups, listings, changes })
+    }
+
+    /// How often the kept backups were listed.
+    pub(crate) fn listings(&self) -> usize {
+        self.listings.load(Ordering::Relaxed)
+    }
+
+    /// The backups that are listed from now on, as the service lists its own.
+    pub(crate) fn keep(&self, mut backups: Vec<BackupSummary>) {
+        listing::sort(&mut backups);
+        *self.backups.lock().unwrap() = backups;
+    }
+
+    /// Makes something look different, as what happens in the daemon does.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Overview)) {
+        change(&mut self.overview.lock().unwrap());
+        self.changes.note();
+    }
+
+    /// The sources that the next reload finds; without it a reload finds an error.
+    pub(crate) fn configure(&self, sources: Vec<SourceSummary>) {
+        *self.next.lock().unwrap() = Some(sources);
     }
 
     /// Lets all jobs, running and future, come to their end.
@@ -74,6 +132,30 @@ impl Simulation {
             Ok(JobOutcome { backup: Some(BackupId([0xab; 16])), statistics, failure: None })
         })
     }
+
+    /// Past the point of no return until it is released.
+    fn committing(&self) -> Work {
+        let mut released = self.released.subscribe();
+        Box::new(move |job: &JobHandle| {
+            job.context.progress.enter(Phase::Committing);
+            job.context.runtime.block_on(async { released.wait_for(|released| *released).await.map(drop) }).unwrap();
+            Ok(JobOutcome::default())
+        })
+    }
+
+    /// Moves bytes all the time.
+    fn busy(&self) -> Work {
+        let released = self.released.subscribe();
+        Box::new(move |job: &JobHandle| {
+            job.context.progress.enter(Phase::Data);
+            while !*released.borrow() {
+                job.context.cancel.check()?;
+                job.context.progress.add_bytes(1);
+                std::thread::yield_now();
+            }
+            Ok(JobOutcome::default())
+        })
+    }
 }
 
 impl Operations for Simulation {
@@ -87,6 +169,8 @@ impl Operations for Simulation {
                 source,
                 Box::new(move |_| Err(ServiceError::new(ErrorCode::DumpFailed, format!("{}\0", options.description)))),
             ),
+            "committing" => self.start(caller, JobType::Create, source, self.committing()),
+            "busy" => self.start(caller, JobType::Create, source, self.busy()),
             _ => self.start(caller, JobType::Create, source, self.held()),
         }
     }
@@ -100,7 +184,10 @@ impl Operations for Simulation {
         Ok(serde_json::json!({ "backup": backup, "to": options.to }))
     }
 
-    fn restore(&self, _: Caller, _: &str, _: RestoreOptions) -> Result<JobNumber, ServiceError> {
+    fn restore(&self, caller: Caller, backup: &str, _: RestoreOptions) -> Result<JobNumber, ServiceError> {
+        if backup == "kept" {
+            return self.start(caller, JobType::Restore, backup, self.held());
+        }
         Err(ServiceError::new(ErrorCode::RestoreRefused, "the role may not create databases"))
     }
 
@@ -108,7 +195,10 @@ impl Operations for Simulation {
         self.start(caller, JobType::Verify, &request.source, self.held())
     }
 
-    fn delete(&self, _: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+        if backup == "kept" {
+            return self.start(caller, JobType::Delete, backup, self.held());
+        }
         Err(ServiceError::new(ErrorCode::NoSuchBackup, format!("no backup {backup:?}")))
     }
 
@@ -124,7 +214,12 @@ impl Operations for Simulation {
         self.start(caller, JobType::Export, backup, write)
     }
 
-    fn list(&self, filter: &ListFilter, _: usize, cursor: &str) -> Result<Page, ServiceError> {
+    fn list(&self, filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
+        let backups = self.backups.lock().unwrap();
+        if !backups.is_empty() {
+            self.listings.fetch_add(1, Ordering::Relaxed);
+            return listing::page(&backups, filter, limit, cursor);
+        }
         if !cursor.is_empty() {
             return Err(ServiceError::new(ErrorCode::InvalidArgs, "not a cursor"));
         }
@@ -148,23 +243,45 @@ impl Operations for Simulation {
     }
 
     fn sources(&self) -> Vec<SourceSummary> {
-        Vec::new()
+        let mut sources = self.overview.lock().unwrap().sources.clone();
+        for source in &mut sources {
+            source.running_job = self.jobs.holder(&source.name).unwrap_or_default();
+        }
+        sources
+    }
+
+    fn source(&self, name: &str) -> Option<SourceSummary> {
+        self.sources().into_iter().find(|source| source.name == name)
     }
 
     fn status(&self) -> Status {
+        let overview = self.overview();
         Status {
             version: "1".to_owned(),
             repository: PathBuf::from("/repository"),
-            repository_state: "ready".to_owned(),
-            repository_problem: String::new(),
-            backups: 1,
+            repository_state: overview.repository_state,
+            repository_problem: overview.repository_problem,
+            backups: overview.backups,
             free_bytes: 2,
-            config_problems: vec!["a problem".to_owned()],
+            config_problems: overview.config_problems,
         }
     }
 
+    fn overview(&self) -> Overview {
+        let sources = self.sources();
+        Overview { sources, ..self.overview.lock().unwrap().clone() }
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     fn reload(&self) -> Result<(), ServiceError> {
-        Err(ServiceError::new(ErrorCode::ConfigInvalid, "backupd.toml:3: codec: no such codec"))
+        let Some(sources) = self.next.lock().unwrap().take() else {
+            return Err(ServiceError::new(ErrorCode::ConfigInvalid, "backupd.toml:3: codec: no such codec"));
+        };
+        self.change(|overview| overview.sources = sources);
+        Ok(())
     }
 
     fn jobs(&self) -> &Jobs {

@@ -52,7 +52,7 @@ fn the_example_sees_that_its_job_was_cancelled() {
 }
 
 #[test]
-fn restores_and_exports_to_a_descriptor() {
+fn restores_and_exports_to_descriptors_of_its_own_and_of_the_daemon() {
     let on = OnBus::start(None);
     on.daemon.create("shop", &[]);
     let output = on.world.path().join("shop.sql.gz");

@@ -12,9 +12,12 @@ mod document;
 use std::{collections::HashMap, env, fs};
 
 use backupd::{
-    bus::types::{
-        create_options_from_wire, list_filter_from_wire, no_options, restore_options_from_wire,
-        verify_request_from_wire,
+    bus::{
+        limits,
+        types::{
+            create_options_from_wire, list_filter_from_wire, no_options, restore_options_from_wire,
+            verify_request_from_wire,
+        },
     },
     model::error_code::TABLE,
     service::ServiceError,
@@ -60,7 +63,7 @@ fn reader(method: &str) -> fn(Wire) -> Result<(), ServiceError> {
         "RestoreBackup" | "PlanRestore" => |wire| restore_options_from_wire(wire).map(drop),
         "VerifyBackup" => |wire| verify_request_from_wire(String::new(), wire).map(drop),
         "ListBackups" => |wire| list_filter_from_wire(wire).map(drop),
-        "DeleteBackup" | "ExportBackup" => no_options,
+        "DeleteBackup" | "ExportBackup" | "OpenBackup" => no_options,
         other => panic!("which function reads the options of {other}? Add it here"),
     }
 }
@@ -78,6 +81,23 @@ fn value(method: &Member, option: &Entry) -> OwnedVariant {
         (name, signature) => panic!("{}: option {name}: no value of type {signature:?} here", method.name),
     };
     variant.try_into().unwrap()
+}
+
+#[test]
+fn the_limits_are_those_that_hold() {
+    let contract = Contract::read();
+    let create = contract.members().find(|member| member.name == "CreateBackup").unwrap();
+    let stated = [
+        ("description", vec![limits::DESCRIPTION]),
+        ("tags", vec![limits::TAGS, limits::TAG]),
+        ("include-tables", vec![limits::PATTERNS, limits::PATTERN]),
+    ];
+    for (name, numbers) in stated {
+        let option = create.text.options.iter().find(|option| option.name == name).unwrap();
+        let said: Vec<usize> = option.text.split(' ').filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(said, numbers, "{name}: {}", option.text);
+    }
+    assert!(document::of(&contract).contains(&format!("may have {} bytes where nothing else is said", limits::TEXT)));
 }
 
 #[test]

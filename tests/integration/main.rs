@@ -20,3 +20,4 @@ mod sqlite;
 mod sqlite_damage;
 mod sqlite_kill;
 mod sqlite_rights;
+mod watching;

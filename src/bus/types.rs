@@ -92,8 +92,9 @@ impl TryFrom<BackupRow> for BackupSummary {
                 source: row.source.parse().map_err(|_| unknown("source", &row.source))?,
                 child: (!row.database.is_empty()).then(|| Name::from(row.database)),
             },
-            // The rows of a listing do not carry it.
+            // The rows of a listing do not carry these.
             run_id: None,
+            whole_run: false,
             sequence: row.sequence,
             kind: kinds.into_iter().find(|k| k.as_str() == row.kind).ok_or_else(|| unknown("kind", &row.kind))?,
             started_at: row.started_at,

@@ -137,6 +137,7 @@ pub(crate) mod tests {
             id,
             source: parse_source(source).unwrap(),
             run_id: None,
+            whole_run: false,
             sequence,
             kind: Kind::Logical,
             started_at: snapshot_at,

@@ -133,6 +133,7 @@ mod tests {
             id: BackupId([byte; 16]),
             source: SourceKey::single("shop".parse().unwrap()),
             run_id: None,
+            whole_run: false,
             sequence: u64::from(byte),
             kind: Kind::Logical,
             started_at: 1,

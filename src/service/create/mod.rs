@@ -88,6 +88,7 @@ impl Creation<'_> {
         let mut writer = opened.owned().begin_backup(BeginBackup {
             source: key,
             run_id: job.run_id,
+            whole_run: false,
             started_at,
             level: self.config.repository.codec.level,
             chunker: preflight.chunker,

@@ -151,6 +151,7 @@ fn manifest(files: Vec<File>, dumped: Dumped) -> Manifest {
         base: None,
         source: SourceKey::single("test".parse().unwrap()),
         run_id: RunId::new(),
+        whole_run: false,
         sequence: 1,
         started_at: 0,
         snapshot_at: dumped.snapshot_at,

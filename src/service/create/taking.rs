@@ -10,7 +10,7 @@ use crate::{
     service::ServiceError,
     source::{
         JobContext, SetSink,
-        postgres::dump::{self as postgres, DumpRequest},
+        postgres::dump::{self as postgres, DumpRequest, SharedGlobals},
         sqlite,
     },
 };
@@ -123,5 +123,6 @@ fn postgres_request(config: &PostgresConfig, narrower: &Selection) -> Result<Dum
         selection,
         lock_timeout: config.lock_timeout,
         client_bin_dir: config.client_bin_dir.clone(),
+        globals: SharedGlobals::default(),
     })
 }

@@ -41,7 +41,7 @@ fn run(engine: &Arc<Engine>, summary: &BackupSummary, job: &JobHandle) -> Result
     let options = GcOptions { now: now_micros(), ..GcOptions::default() };
     let freed = opened.owned().delete_backup(&folder, options, &job.context.cancel);
     // Deleted it is from its record on, also where freeing its space failed.
-    opened.refresh()?;
+    opened.refresh(engine.jobs())?;
     let freed = freed?;
     let statistics = json!({ "freed_bytes": freed.bytes, "deleted_packs": freed.packs });
     Ok(JobOutcome::new(Some(summary.id), statistics))

@@ -227,8 +227,9 @@ impl Operations for Arc<Engine> {
     fn sources(&self) -> Vec<SourceSummary> {
         let config = self.config();
         let backups = self.opening.get().map(|opened| opened.backups()).unwrap_or_default();
-        // The order of listings: within a source, the newest first.
-        let newest = |name: &SourceName| backups.iter().find(|backup| backup.source.source == *name);
+        let newest = |name: &SourceName| {
+            backups.iter().filter(|backup| backup.source.source == *name).max_by_key(|backup| backup.snapshot_at)
+        };
         let mut summaries: Vec<SourceSummary> =
             config.sources.iter().map(|(name, source)| self.source_summary(name, source, newest(name))).collect();
         for (name, problems) in &config.broken {

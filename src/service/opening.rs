@@ -4,6 +4,7 @@
 //! date by the jobs of this daemon after they wrote, for nobody else writes.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,7 +12,12 @@ use std::{
 
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{engine::Folders, error::ServiceError, known_repository};
+use super::{
+    engine::Folders,
+    error::ServiceError,
+    jobs::{JobEvent, Jobs},
+    known_repository,
+};
 use crate::{
     config::RepositoryConfig,
     model::{ErrorCode, summary::BackupSummary},
@@ -74,14 +80,17 @@ impl Opened {
         })
     }
 
-    /// Brings the list up to date, after something was written.
+    /// Brings the list up to date, after something was written, and tells the listeners of what came and went.
     ///
     /// # Errors
     /// `RepositoryUnavailable`, `Io`; the list stays as it was.
-    pub(super) fn refresh(&self) -> Result<(), ServiceError> {
+    pub(super) fn refresh(&self, jobs: &Jobs) -> Result<(), ServiceError> {
         let mut catalog = self.catalog();
         if catalog.refresh(self.reading())? {
+            let before = self.backups();
             *self.backups.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(list(&catalog));
+            // The catalog is still locked, so each difference is told once.
+            changes(&before, &self.backups()).into_iter().for_each(|change| jobs.tell(change));
             self.save(&catalog);
         }
         Ok(())
@@ -101,6 +110,17 @@ impl Opened {
 
 fn list(catalog: &Catalog) -> Vec<BackupSummary> {
     catalog.backups().into_iter().cloned().collect()
+}
+
+/// The backups that one list has and the other has not.
+fn changes(before: &[BackupSummary], now: &[BackupSummary]) -> Vec<JobEvent> {
+    let ids = |list: &[BackupSummary]| list.iter().map(|backup| backup.id).collect::<HashSet<_>>();
+    let (old, new) = (ids(before), ids(now));
+    let added = now.iter().filter(|backup| !old.contains(&backup.id));
+    let removed = before.iter().filter(|backup| !new.contains(&backup.id));
+    let added = added.map(|backup| JobEvent::BackupAdded { id: backup.id, source: backup.source.to_string() });
+    let removed = removed.map(|backup| JobEvent::BackupRemoved { id: backup.id, source: backup.source.to_string() });
+    added.chain(removed).collect()
 }
 
 /// What `status` says of the repository.

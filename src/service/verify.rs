@@ -129,7 +129,7 @@ fn run(
     let opened = engine.repository()?;
     let report = examine(opened.reading(), backups, level, &job.context)?;
     opened.owned().record_findings(&report)?;
-    opened.refresh()?;
+    opened.refresh(engine.jobs())?;
     for (folder, problems) in &report.damaged {
         tracing::error!(BACKUPD_BACKUP = %folder.id, "backup {} of {} is damaged: {}", folder.id.short(), folder.source, problems.join("; "));
     }

@@ -110,7 +110,7 @@ impl Creation<'_> {
         for missing in &committed.manifest.incomplete {
             tracing::warn!(BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.name, missing.what, missing.message);
         }
-        opened.refresh()?;
+        opened.refresh(self.engine.jobs())?;
         Ok(JobOutcome::new(Some(committed.id), committed.manifest.statistics))
     }
 

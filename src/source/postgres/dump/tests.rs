@@ -387,7 +387,7 @@ fn a_selection_is_what_is_dumped() {
 fn databases_share_the_script_of_the_roles_until_one_needs_a_newer_role() {
     let fixture = Fixture::new("");
     let shared = SharedGlobals::default();
-    let mut dumped = |database: &str, before: &str| {
+    let dumped = |database: &str, before: &str| {
         fixture.server.sql("postgres", before);
         let request = DumpRequest { globals: shared.clone(), ..fixture.request("postgres", database) };
         String::from_utf8(fixture.dump(&request).unwrap().1.file("globals.sql").to_vec()).unwrap()

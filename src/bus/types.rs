@@ -331,6 +331,7 @@ pub fn list_filter_to_wire(filter: &ListFilter) -> Options<'static> {
     let mut wire = Options::new();
     put_text(&mut wire, "source", &filter.source);
     put_text(&mut wire, "tag", &filter.tag);
+    put_text(&mut wire, "backup", &filter.backup);
     if let Some(run) = filter.run {
         wire.insert("run", run.to_string().into());
     }
@@ -363,6 +364,7 @@ pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<List
         since: reader.take("since")?,
         until: reader.take("until")?,
         run: run_from_wire(&reader.take::<String>("run")?)?,
+        backup: reader.take("backup")?,
     };
     reader.finish()?;
     Ok(filter)

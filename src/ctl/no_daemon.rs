@@ -29,7 +29,7 @@ use crate::{
         ServiceError, export, listing,
         operations::{ListFilter, VerifyRequest},
         reading, restore,
-        selector::Selector,
+        selector::{Chosen, Selector},
         verify,
     },
     source::JobContext,
@@ -48,8 +48,12 @@ pub(super) async fn run(verb: &Verb, repository: &Path, output: &Output) -> Resu
             verbs::list::print(output, &listing::matching(&reading.backups, &filter)?)
         }
         Verb::Show(arguments) => {
-            let (reading, backup) = Reading::find(repository, arguments)?;
-            verbs::show::print(output, reading::describe(&reading.repository, &backup)?)
+            let selector = arguments.selector()?;
+            let reading = Reading::open(repository)?;
+            match reading.choose(&selector)? {
+                Chosen::One(backup) => verbs::show::print(output, reading::describe(&reading.repository, &backup)?),
+                Chosen::Whole(backups) => verbs::list::print(output, &backups),
+            }
         }
         Verb::Verify(arguments) => run_verify(repository, output, arguments).await,
         Verb::Export(arguments) => run_export(repository, output, arguments).await,
@@ -78,7 +82,11 @@ impl Reading {
     }
 
     fn select(&self, selector: &str) -> Result<BackupSummary, CtlError> {
-        Ok(Selector::parse(selector)?.find_or_explain(self.backups.iter(), || self.problems.clone())?.clone())
+        Ok(self.choose(selector)?.into_one()?)
+    }
+
+    fn choose(&self, selector: &str) -> Result<Chosen, CtlError> {
+        Ok(Selector::parse(selector)?.find_or_explain(&self.backups, || self.problems.clone())?)
     }
 
     fn find(path: &Path, arguments: &BackupArguments) -> Result<(Self, BackupSummary), CtlError> {
@@ -95,7 +103,7 @@ async fn run_verify(path: &Path, output: &Output, arguments: &VerifyArguments) -
     let backups = if request.backup.is_empty() {
         listing::matching(&reading.backups, &ListFilter { source: request.source, ..ListFilter::default() })?
     } else {
-        vec![reading.select(&request.backup)?]
+        reading.choose(&request.backup)?.into_backups()
     };
     let level = request.level;
     let began = Instant::now();

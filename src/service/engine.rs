@@ -24,7 +24,7 @@ use super::{
         Caller, CreateOptions, ListFilter, Operations, Page, RestoreOptions, SourceSummary, Status, VerifyRequest,
     },
     reading, restore,
-    selector::Selector,
+    selector::{Chosen, Selector},
     verify,
 };
 use crate::{
@@ -136,12 +136,18 @@ impl Engine {
         Ok((name.clone(), source.clone()))
     }
 
-    /// The backup that a selector means.
+    /// The one backup that a selector means.
     pub(super) fn find(&self, selector: &str) -> Result<(Arc<Opened>, BackupSummary), ServiceError> {
+        let (opened, chosen) = self.choose(selector)?;
+        Ok((opened, chosen.into_one()?))
+    }
+
+    /// What a selector means: a backup, or the backups of a whole run.
+    pub(super) fn choose(&self, selector: &str) -> Result<(Arc<Opened>, Chosen), ServiceError> {
         let opened = self.repository()?;
         let backups = opened.backups();
-        let found = Selector::parse(selector)?.find_or_explain(backups.iter(), || opened.problems())?.clone();
-        Ok((opened, found))
+        let chosen = Selector::parse(selector)?.find_or_explain(&backups, || opened.problems())?;
+        Ok((opened, chosen))
     }
 
     /// The surroundings of early checks.
@@ -212,6 +218,10 @@ impl Operations for Arc<Engine> {
     }
 
     fn list(&self, filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
+        if !filter.backup.is_empty() {
+            // A backup that cannot be listed is explained.
+            self.choose(&filter.backup)?;
+        }
         listing::page(&self.repository()?.backups(), filter, limit, cursor)
     }
 

@@ -16,7 +16,9 @@ mod opening;
 pub mod operations;
 pub mod reading;
 pub mod restore;
+mod runs;
 pub mod selector;
+mod several;
 pub mod verify;
 
 pub use error::ServiceError;

@@ -85,6 +85,8 @@ pub struct ListFilter {
     pub until: u64,
     /// Taken by this run.
     pub run: Option<RunId>,
+    /// What this selector means: one backup, or all of a whole run.
+    pub backup: String,
 }
 
 /// A part of a listing.
@@ -139,8 +141,9 @@ pub struct Status {
     pub config_problems: Vec<String>,
 }
 
-/// The verbs. The selector of a backup (`backup: &str`) is an id, a unique prefix of one, `SOURCE@latest`, or
-/// `SOURCE@<microseconds>`: the highest sequence whose snapshot is before that time.
+/// The verbs. The selector of a backup (`backup: &str`) is an id, a unique prefix of one, `SOURCE@latest`,
+/// `SOURCE@<microseconds>`: the highest sequence whose snapshot is before that time, or `SOURCE@<run>`. The name of a
+/// source that is a whole server means all backups of a run; verbs about a single backup refuse that with `InvalidArgs`.
 pub trait Operations: Send + Sync {
     /// Starts a backup.
     ///

@@ -16,3 +16,4 @@ mod harness;
 mod killed_restore;
 mod no_daemon;
 mod odd_backups;
+mod whole_server;

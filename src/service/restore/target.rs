@@ -136,6 +136,7 @@ impl PostgresTarget {
                 no_privileges: options.no_privileges,
                 tables: options.tables.clone(),
                 jobs: options.jobs,
+                replace_vacant: false,
             },
             client_bin_dir: self.client_bin_dir.clone(),
             run_id,

@@ -255,6 +255,7 @@ pub fn restore_options_to_wire(options: &RestoreOptions) -> Options<'static> {
     put_text(&mut wire, "to", &options.to);
     put_text(&mut wire, "owner", &options.owner);
     put_switch(&mut wire, "create-roles", options.create_roles);
+    put_switch(&mut wire, "all", options.all);
     put_switch(&mut wire, "no-owner", options.no_owner);
     put_switch(&mut wire, "no-privileges", options.no_privileges);
     put_list(&mut wire, "tables", &options.tables);
@@ -278,6 +279,7 @@ pub fn restore_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<
         no_privileges: reader.take("no-privileges")?,
         tables: reader.take("tables")?,
         jobs: reader.take("jobs")?,
+        all: reader.take("all")?,
     };
     reader.finish()?;
     Ok(options)

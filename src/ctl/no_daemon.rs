@@ -26,8 +26,10 @@ use crate::{
     model::{ErrorCode, RunId, manifest, summary::BackupSummary},
     repository::{Catalog, Problem, Repository},
     service::{
-        ServiceError, export, listing,
-        operations::{ListFilter, VerifyRequest},
+        ServiceError, export,
+        jobs::JobOutcome,
+        listing,
+        operations::{ListFilter, RestoreOptions, VerifyRequest},
         reading, restore,
         selector::{Chosen, Selector},
         verify,
@@ -133,51 +135,112 @@ async fn run_export(path: &Path, output: &Output, arguments: &ExportArguments) -
 }
 
 async fn run_restore(path: &Path, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
-    let (reading, backup) = Reading::find(path, &arguments.backup)?;
-    let target = match (&arguments.connection, backup.kind) {
-        (None, manifest::Kind::Sqlite) => restore::Target::Sqlite(restore::SqliteTarget::default()),
-        (Some(_), manifest::Kind::Sqlite) => {
-            return Err(CtlError::usage("an SQLite database is restored to a file; give --to PATH, not --connection"));
-        }
-        (None, _) => {
-            return Err(CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"));
-        }
-        (Some(connection), _) => {
-            let connection = connection_of(connection, |name| std::env::var(name).ok())?;
-            restore::Target::Postgres(restore::PostgresTarget { connection, client_bin_dir: None })
-        }
-    };
+    let selector = arguments.selector()?;
+    let reading = Reading::open(path)?;
+    let wanted = Wanted::choose(&reading, &selector, arguments)?;
     let options = arguments.options();
-    let reading = Arc::new(reading);
+    let (reading, wanted) = (Arc::new(reading), Arc::new(wanted));
     if arguments.dry_run || !arguments.yes {
-        let (reading, backup, target, options) = (reading.clone(), backup.clone(), target.clone(), options.clone());
-        let work = move |context: &JobContext| {
-            let reader = reading::open_reader(&reading.repository, &backup, context)?;
-            target.plan(&reader, &options, context)
-        };
-        let plan = to_json(&with_progress(output, "plan", work).await?)?.to_string();
+        let (reading, wanted, options) = (reading.clone(), wanted.clone(), options.clone());
+        let work = move |context: &JobContext| wanted.plan(&reading, &options, context);
+        let plan = with_progress(output, "plan", work).await?.to_string();
         if arguments.dry_run {
             return verbs::restore::print_plan(output, &plan);
         }
         verbs::restore::ask(&plan).await?;
     }
     let began = Instant::now();
-    let work = move |context: &JobContext| {
-        let reader = reading::open_reader(&reading.repository, &backup, context)?;
-        target.restore(&reader, &options, RunId::new(), context, &|_| Ok(()))
-    };
-    let report = to_json(&with_progress(output, "restore", work).await?)?;
+    let work = move |context: &JobContext| wanted.carry_out(&reading, &options, context);
+    let JobOutcome { statistics, failure, .. } = with_progress(output, "restore", work).await?;
     if output.is_json() {
-        return output.json(&report);
+        output.json(&statistics)?;
+    } else if !output.is_quiet() {
+        match verbs::restore_all::AllRestored::of(&statistics) {
+            Some(restored) => output.text(&restored.lines(&took(began)))?,
+            None => output.line(verbs::restore::sentence(&statistics, &took(began)))?,
+        }
     }
-    if output.is_quiet() {
-        return Ok(());
-    }
-    output.line(verbs::restore::sentence(report.as_object().unwrap_or(&serde_json::Map::new()), &took(began)))
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Value, CtlError> {
-    serde_json::to_value(value).map_err(|error| CtlError::new(ErrorCode::Internal, error.to_string()))
+/// What is restored, and where to.
+enum Wanted {
+    One(Box<BackupSummary>, restore::Target),
+    All(Vec<BackupSummary>, restore::PostgresTarget),
+}
+
+impl Wanted {
+    fn choose(reading: &Reading, selector: &str, arguments: &RestoreArguments) -> Result<Self, CtlError> {
+        let chosen = reading.choose(selector)?;
+        let backup = match chosen {
+            Chosen::Whole(backups) if arguments.all => return Ok(Self::All(backups, server(arguments)?)),
+            Chosen::One(_) if arguments.all => {
+                return Err(CtlError::usage(format!("{selector} is one backup, not a run over all databases")));
+            }
+            Chosen::Whole(_) => {
+                let error = chosen.into_one().err().map_or_else(String::new, |error| error.to_string());
+                return Err(CtlError::usage(format!("to restore all databases, say --all: {error}")));
+            }
+            Chosen::One(backup) => backup,
+        };
+        let target = match (&arguments.connection, backup.kind) {
+            (None, manifest::Kind::Sqlite) => restore::Target::Sqlite(restore::SqliteTarget::default()),
+            (Some(_), manifest::Kind::Sqlite) => {
+                let message = "an SQLite database is restored to a file; give --to PATH, not --connection";
+                return Err(CtlError::usage(message));
+            }
+            _ => restore::Target::Postgres(server(arguments)?),
+        };
+        Ok(Self::One(backup, target))
+    }
+
+    fn plan(&self, reading: &Reading, options: &RestoreOptions, context: &JobContext) -> Result<Value, ServiceError> {
+        match self {
+            Self::One(backup, target) => {
+                target.plan(&reading::open_reader(&reading.repository, backup, context)?, options, context)
+            }
+            Self::All(backups, target) => {
+                let plan = Self::whole(reading, backups, target, options)?.plan(context)?;
+                serde_json::to_value(&plan).map_err(|error| ServiceError::new(ErrorCode::Internal, error.to_string()))
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        reading: &Reading,
+        options: &RestoreOptions,
+        context: &JobContext,
+    ) -> Result<JobOutcome, ServiceError> {
+        match self {
+            Self::One(backup, target) => {
+                let reader = reading::open_reader(&reading.repository, backup, context)?;
+                let report = target.restore(&reader, options, RunId::new(), context, &|_| Ok(()))?;
+                Ok(JobOutcome::new(Some(backup.id), report))
+            }
+            Self::All(backups, target) => {
+                Self::whole(reading, backups, target, options)?.carry_out(RunId::new(), context, &|_| Ok(()))
+            }
+        }
+    }
+
+    fn whole<'a>(
+        reading: &'a Reading,
+        backups: &[BackupSummary],
+        target: &'a restore::PostgresTarget,
+        options: &'a RestoreOptions,
+    ) -> Result<restore::WholeRestore<'a>, ServiceError> {
+        restore::WholeRestore::new(&reading.repository, target, backups.to_vec(), &reading.backups, options)
+    }
+}
+
+/// The server to restore to.
+fn server(arguments: &RestoreArguments) -> Result<restore::PostgresTarget, CtlError> {
+    let Some(connection) = &arguments.connection else {
+        return Err(CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"));
+    };
+    let connection = connection_of(connection, |name| std::env::var(name).ok())?;
+    Ok(restore::PostgresTarget { connection, client_bin_dir: None })
 }
 
 fn took(began: Instant) -> String {

@@ -3,7 +3,10 @@
 
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 
-use super::{arguments::BackupArguments, error::CtlError};
+use super::{
+    arguments::{BackupArguments, RestoreArguments},
+    error::CtlError,
+};
 use crate::model::RunId;
 
 impl BackupArguments {
@@ -18,6 +21,19 @@ impl BackupArguments {
             (None, Some(source), Some(which)) => Ok(format!("{source}@{}", instant(which)?)),
             (None, None, Some(id)) => Ok(id.clone()),
             (None, None, None) => Err(CtlError::usage("no backup is named")),
+        }
+    }
+}
+
+impl RestoreArguments {
+    /// The selector for the daemon. With `--all` a source's name alone means its newest run.
+    ///
+    /// # Errors
+    /// As [`BackupArguments::selector`].
+    pub(crate) fn selector(&self) -> Result<String, CtlError> {
+        match &self.backup.backup {
+            Some(source) if self.all && !source.contains('@') => Ok(format!("{source}@latest")),
+            _ => self.backup.selector(),
         }
     }
 }

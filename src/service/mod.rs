@@ -19,6 +19,7 @@ pub mod restore;
 mod runs;
 pub mod selector;
 mod several;
+mod tally;
 pub mod verify;
 
 pub use error::ServiceError;

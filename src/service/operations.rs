@@ -46,6 +46,8 @@ pub struct RestoreOptions {
     pub tables: Vec<String>,
     /// Connections that build indexes at once; 0 for one per processor of the daemon's host.
     pub jobs: u32,
+    /// All databases of a run, under their own names, after all roles that are missing.
+    pub all: bool,
 }
 
 /// How deep `verify` looks.

@@ -7,14 +7,18 @@ const LONGEST: usize = 500;
 
 /// `a: why; b: why; and 3 more`.
 pub(super) fn enumerate(list: impl IntoIterator<Item = (String, String)>) -> String {
+    sentences(list.into_iter().map(|(what, why)| format!("{what}: {why}")))
+}
+
+/// `one; two; and 3 more`.
+pub(super) fn sentences(list: impl IntoIterator<Item = String>) -> String {
     let mut list = list.into_iter();
-    let mut sentences: Vec<String> =
-        list.by_ref().take(NAMED).map(|(what, why)| shortened(&format!("{what}: {why}"))).collect();
+    let mut named: Vec<String> = list.by_ref().take(NAMED).map(|sentence| shortened(&sentence)).collect();
     let more = list.count();
     if more > 0 {
-        sentences.push(format!("and {more} more"));
+        named.push(format!("and {more} more"));
     }
-    sentences.join("; ")
+    named.join("; ")
 }
 
 /// `a, b, c and 3 more`.

@@ -6,7 +6,7 @@ use backupd::model::error_code::ErrorCode;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::common::{Daemon, Server, World, run, run_within, wait_until};
+use crate::common::{Daemon, Server, World, assert_same_database, assert_same_globals, run, run_within, wait_until};
 
 /// Everything that a name may not have, but NUL.
 const HOSTILE: &str = "a/b@c=d \"q\" 'x' $(touch pwned) `id` \n\t%s \\ ü ; --";
@@ -37,6 +37,29 @@ fn make(server: &Server, names: impl IntoIterator<Item = String>) {
     let script: String = names.into_iter().map(create).collect();
     server.sql("postgres", &script);
     server.sql("template1", "DROP TABLE t");
+}
+
+/// Makes the source `all` be another server.
+fn point_at(world: &World, server: &Server) {
+    let file = world.path().join("config/sources.d/all.toml");
+    let text = fs::read_to_string(&file).expect("read the source's file");
+    let lines = text.lines().map(|line| match line.starts_with("host = ") {
+        true => format!("host = \"{}\"\n", server.host().display()),
+        false => format!("{line}\n"),
+    });
+    fs::write(&file, lines.collect::<String>()).expect("write the source's file");
+}
+
+/// A database with any name, as pg_dump writes it (which cannot write CREATE DATABASE for each name).
+#[track_caller]
+fn dump_in(server: &Server, database: &str) -> String {
+    let dump = run(server.client("pg_dump").env("PGDATABASE", database)).ok();
+    dump.text().lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
+}
+
+/// Databases that restores may have left.
+fn temporary_databases(server: &Server) -> String {
+    server.sql("template1", "SELECT datname FROM pg_database WHERE datname ~ '__(restore|before)_'")
 }
 
 /// The databases of a listing, each with the number of its backups.
@@ -109,6 +132,28 @@ fn a_hundred_databases_in_one_run() {
     assert_eq!(shown["manifest"]["run_id"], second["run_id"]);
     daemon.ctl(&["restore", &format!("{hostile}@latest"), "--to", "copy", "--yes"]).ok();
     assert_eq!(sql_in(&server, "copy", "SELECT count(*) FROM t"), "100");
+
+    // All of them, onto an empty server.
+    let other = Server::start();
+    point_at(&world, &other);
+    daemon.ctl(&["reload"]).ok();
+    let restored = daemon.ctl(&["restore", "all", "--all", "--yes", "--json=short"]).ok().json();
+    let of_run: BTreeSet<String> = second["statistics"]["backups"]
+        .as_object()
+        .expect("ids")
+        .keys()
+        .filter(|name| *name != "postgres")
+        .cloned()
+        .collect();
+    let rows = restored["statistics"]["restored"].as_object().expect("rows by database");
+    assert_eq!(rows.keys().filter(|name| *name != "postgres").cloned().collect::<BTreeSet<_>>(), of_run);
+    for database in &of_run {
+        assert_eq!(dump_in(&server, database), dump_in(&other, database), "{database:?}");
+    }
+    assert_same_globals(&server, &other);
+    assert_eq!(temporary_databases(&other), "");
+    point_at(&world, &server);
+    daemon.ctl(&["reload"]).ok();
 
     // All of a run.
     let verified = daemon.ctl(&["verify", "all@latest", "--level=data", "--json=short"]).ok().json();
@@ -330,4 +375,158 @@ fn without_a_daemon() {
     assert_eq!(verified["good"], 3);
     world.offline(&["show", &format!("all/{HOSTILE}@latest")]).ok();
     world.offline(&["export", "all@latest", "-o", "/tmp/never"]).fails_with(ErrorCode::InvalidArgs);
+}
+
+/// A server with the sample database, one more, something in `postgres`, and roles of whom nothing is owned.
+fn varied() -> Server {
+    let server = Server::with_sample();
+    make(&server, ["a", HOSTILE].map(str::to_owned));
+    server.sql(
+        "postgres",
+        "CREATE TABLE noted (n int); INSERT INTO noted VALUES (1), (2); ALTER DATABASE postgres SET work_mem = '5MB';
+         CREATE ROLE idle LOGIN PASSWORD 'x' VALID UNTIL '2099-01-01'; GRANT shop_staff TO idle;
+         ALTER ROLE idle IN DATABASE a SET work_mem = '6MB'; ALTER DATABASE a OWNER TO idle",
+    );
+    server
+}
+
+#[track_caller]
+fn assert_same_servers(left: &Server, right: &Server) {
+    for database in ["shop", "a", "postgres"] {
+        assert_same_database((left, database), (right, database));
+    }
+    assert_eq!(dump_in(left, HOSTILE), dump_in(right, HOSTILE));
+    assert_same_globals(left, right);
+    assert_eq!(temporary_databases(right), "");
+    let names = |server: &Server| server.sql("template1", "SELECT datname FROM pg_database ORDER BY datname");
+    assert_eq!(names(left), names(right));
+}
+
+#[test]
+fn a_whole_server_moves_to_an_empty_one() {
+    let server = varied();
+    let world = world(&server, "");
+    let daemon = world.start();
+    daemon.ctl(&["create", "all"]).ok();
+    // Where everything exists nothing is touched.
+    let before = dump_in(&server, "postgres");
+    let refused = daemon.ctl(&["restore", "all", "--all", "--yes"]);
+    refused.says(&["shop: database \"shop\" exists", "a: database \"a\" exists", "it is not empty"]);
+    refused.fails_with(ErrorCode::TargetExists);
+    assert_eq!(before, dump_in(&server, "postgres"));
+    daemon.ctl(&["restore", "all@latest", "--yes"]).fails_with(ErrorCode::InvalidArgs);
+    daemon.ctl(&["restore", "all/a@latest", "--all", "--yes"]).fails_with(ErrorCode::InvalidArgs);
+
+    let other = Server::start();
+    point_at(&world, &other);
+    daemon.ctl(&["reload"]).ok();
+    let plan = daemon.ctl(&["restore", "all", "--all", "--dry-run"]).ok();
+    for part in [
+        "Backups: 4 of all, run ",
+        "roles: ",
+        "idle",
+        "shop_owner",
+        "3 new databases: ",
+        "in place of what is empty: postgres",
+    ] {
+        assert!(plan.text().contains(part), "{part} is missing in {}", plan.text());
+    }
+    let done = daemon.ctl(&["restore", "all", "--all", "--yes"]).ok();
+    for part in ["Restored shop: ", "Restored postgres: 2 rows", "4 of 4 databases restored in "] {
+        assert!(done.text().contains(part), "{part} is missing in {}", done.text());
+    }
+    assert_same_servers(&server, &other);
+    assert_eq!(fs::read_dir(world.path().join("state/restores")).map_or(0, Iterator::count), 0);
+    assert_eq!(world.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_whole_server_moves_without_a_daemon() {
+    let server = varied();
+    let world = world(&server, "");
+    let daemon = world.start();
+    daemon.ctl(&["create", "all"]).ok();
+    daemon.ctl(&["create", "all/a"]).ok();
+    assert!(daemon.stop().success());
+    let other = Server::start();
+    let connection = format!("postgresql://postgres@/postgres?host={}", other.host().display());
+    world.offline(&["restore", "all", "--all", "--yes"]).fails_with(ErrorCode::InvalidArgs);
+    let plan =
+        world.offline(&["restore", "all", "--all", "--dry-run", "--json=short", "--connection", &connection]).ok();
+    assert_eq!(plan.json()["databases"].as_array().map(Vec::len), Some(4));
+    let done = world.offline(&["restore", "all", "--all", "--yes", "--connection", &connection]).ok();
+    assert!(done.text().contains("4 of 4 databases restored in "), "{}", done.text());
+    assert_same_servers(&server, &other);
+}
+
+#[test]
+fn a_restore_that_fails_for_one_database_goes_on_with_the_others() {
+    let server = varied();
+    let mut world = world(&server, "");
+    world.start().ctl(&["create", "all"]).ok();
+    let other = Server::start();
+    point_at(&world, &other);
+    // In the order of the names: a, the hostile one, postgres, shop.
+    world.set_env("BACKUPD_FAIL_POINT", "restore-data#2=error");
+    let daemon = world.start();
+    let failed = daemon.ctl(&["restore", "all", "--all", "--yes"]);
+    failed.says(&["1 of 4 databases of all failed: a/b@c=d "]);
+    assert!(
+        failed.text().contains("Restored shop: ") && failed.text().contains("3 of 4 databases restored"),
+        "{failed}"
+    );
+    failed.fails_with(ErrorCode::PartlyFailed);
+    assert_same_database((&server, "shop"), (&other, "shop"));
+    assert_eq!(temporary_databases(&other), "");
+    // What is there stands in the way now, so the one that failed is restored alone.
+    daemon.ctl(&["restore", "all", "--all", "--yes"]).fails_with(ErrorCode::TargetExists);
+    daemon.ctl(&["restore", &format!("all/{HOSTILE}@latest"), "--yes"]).ok();
+    assert_same_servers(&server, &other);
+    assert_eq!(world.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_restore_that_is_canceled_or_killed_keeps_what_was_done_and_leaves_no_half() {
+    let server = varied();
+    let mut world = world(&server, "");
+    world.start().ctl(&["create", "all"]).ok();
+    let folder = world.path().to_owned();
+
+    let other = Server::start();
+    point_at(&world, &other);
+    world.set_env("BACKUPD_FAIL_POINT", format!("restore-data#2=hold:{}", folder.display()));
+    let daemon = world.start();
+    let client = daemon.ctl_in_background(&["restore", "all", "--all", "--yes"]);
+    wait_until("the second is under way", || folder.join("restore-data.reached").exists());
+    daemon.ctl(&["cancel", &daemon.running_job()]).ok();
+    fs::write(folder.join("restore-data.go"), b"").expect("let it go on");
+    let canceled = client.join().expect("client");
+    canceled.says(&["1 of 4 databases of all were restored before"]);
+    canceled.fails_with(ErrorCode::Canceled);
+    assert_same_database((&server, "a"), (&other, "a"));
+    assert!(!other.has_database("shop"));
+    assert_eq!(temporary_databases(&other), "");
+    drop(daemon);
+    drop(other);
+
+    // Killed right after `postgres` was replaced, before the empty one was dropped; and in the middle of the next.
+    for (place, restored) in [("restore-published#3", true), ("restore-predata#3", false)] {
+        let other = Server::start();
+        point_at(&world, &other);
+        world.set_env("BACKUPD_FAIL_POINT", format!("{place}=kill"));
+        let mut daemon = world.start();
+        daemon.ctl(&["restore", "all", "--all", "--yes", "--no-block"]);
+        assert_eq!(daemon.wait().signal(), Some(Signal::SIGKILL as i32), "at {place}");
+        drop(daemon);
+        assert_ne!(temporary_databases(&other), "", "at {place}");
+        world.unset_env("BACKUPD_FAIL_POINT");
+        let daemon = world.start();
+        wait_until("the sweep is over", || temporary_databases(&other).is_empty());
+        assert_same_database((&server, "a"), (&other, "a"));
+        let noted = other.sql("postgres", "SELECT to_regclass('noted') IS NOT NULL");
+        assert_eq!(noted == "t", restored, "at {place}");
+        assert!(!other.has_database("shop"));
+        drop(daemon);
+    }
+    assert_eq!(world.leftovers(), Vec::<PathBuf>::new());
 }

@@ -175,6 +175,14 @@ pub(super) async fn clean_up(spec: &ConnectionSpec, name: &Name, roles: &[Name])
     })
 }
 
+/// Says whether the server can be reached as a restore reaches it.
+///
+/// # Errors
+/// `DatabaseUnreachable`, `AuthenticationFailed`…
+pub fn reach(connection: &ConnectionSpec, context: &JobContext) -> Result<(), SourceError> {
+    context.runtime.block_on(maintenance(connection, &context.cancel)).map(|_| ())
+}
+
 /// Drops databases that restores left under temporary names when the daemon died. `names` come from the journal that
 /// the caller keeps by [`super::RestoreRequest::on_temporary_name`]; those that are not there count as dropped. An empty
 /// database that had made way for one of them goes too.

@@ -30,7 +30,7 @@ mod vacant;
 mod tests;
 
 pub use all_roles::{CreatedRoles, RolesPlan, create_all_roles, plan_roles};
-pub use database::sweep;
+pub use database::{reach, sweep};
 pub use plan::{RestorePlan, plan};
 pub use report::RestoreReport;
 pub use request::{RestoreChoices, RestoreRequest};

@@ -112,9 +112,16 @@ pub(super) fn plan(
             target.plan(&reader, options, checks.context())
         }
         Wanted::All(backups, target) => {
-            let listed = opened.backups();
+            let (listed, backup_count) = (opened.backups(), backups.len());
             let whole = WholeRestore::new(opened.reading(), &target, backups, &listed, options)?;
-            target::to_json(&whole.plan(checks.context())?)
+            let plan = whole.plan(checks.context()).map_err(|error| match error.code() {
+                ErrorCode::TimedOut => {
+                    let why = format!("planning {} databases takes longer than a call may", backup_count);
+                    error.context(format!("{why}; start the restore, which plans them all before it touches anything"))
+                }
+                _ => error,
+            })?;
+            target::to_json(&plan)
         }
     }
 }

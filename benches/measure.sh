@@ -76,9 +76,11 @@ start_daemon() {
     rm -rf "$work/world"
     mkdir -p "$work/world/config/sources.d" "$work/world/state"
     printf '[repository]\npath = "%s"\n%s\n' "$work/world/repository" "$setting" >"$work/world/config/backupd.toml"
-    printf 'type = "postgresql"\nhost = "%s"\ndatabase = "bench"\nuser = "postgres"\n' "$PGHOST" >"$work/world/config/sources.d/bench.toml"
+    if [ -n "$server" ]; then
+        printf 'type = "postgresql"\nhost = "%s"\ndatabase = "bench"\nuser = "postgres"\n' "$PGHOST" >"$work/world/config/sources.d/bench.toml"
+    fi
     "$programs/backupd" --config-dir "$work/world/config" --state-dir "$work/world/state" --bus none \
-        --listen "unix:path=$work/world/socket" 7>&- 8<&- >"$work/daemon.log" 2>&1 &
+        --listen "unix:path=$work/world/socket" 5>&- 7>&- 8<&- >"$work/daemon.log" 2>&1 &
     daemon=$!
     ctl="$programs/backupctl --address unix:path=$work/world/socket"
     for _ in {1..200}; do if $ctl status >/dev/null 2>&1; then return; fi; sleep 0.05; done
@@ -177,13 +179,13 @@ report() {
     echo "$many"
 }
 
-# Puts the table between the marks of docs/benchmarks.md.
+# publish MARK FILE: puts the file between the marks "MARK begins" and "MARK ends" of docs/benchmarks.md.
 publish() {
     local page=$root/docs/benchmarks.md
-    awk -v table="$1" '
-        /<!-- table begins -->/ { print; print ""; while ((getline line < table) > 0) print line; print ""; skip = 1 }
-        /<!-- table ends -->/ { skip = 0 }
-        !skip && !/<!-- table begins -->/ { print }' "$page" >"$page.new"
+    awk -v begins="<!-- $1 begins -->" -v ends="<!-- $1 ends -->" -v table="$2" '
+        $0 == begins { print; print ""; while ((getline line < table) > 0) print line; print ""; skip = 1 }
+        $0 == ends { skip = 0 }
+        !skip && $0 != begins { print }' "$page" >"$page.new"
     mv "$page.new" "$page"
 }
 
@@ -191,7 +193,7 @@ clean_up() {
     local status=$?
     trap - EXIT
     stop_daemon
-    exec 7>&- 8<&-
+    exec 5>&- 7>&- 8<&-
     if [ -n "$server" ]; then wait "$server" 2>/dev/null || true; fi
     if [ "$status" -ne 0 ]; then tail -n 20 "$work/daemon.log" 2>/dev/null >&2 || true; fi
     rm -rf "$work"

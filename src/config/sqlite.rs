@@ -10,6 +10,9 @@ const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one read transaction may hold back checkpoints of the write-ahead log where nothing is configured.
 const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// How long writers of a database in rollback-journal mode may be kept waiting at a time where nothing is configured.
+const DEFAULT_WRITE_PAUSE: Duration = Duration::from_millis(200);
+
 /// The keys of `type = "sqlite"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqliteConfig {
@@ -21,6 +24,8 @@ pub struct SqliteConfig {
     pub lock_timeout: Duration,
     /// How long the read transaction of a database in WAL mode may last: it holds back checkpoints, and the log grows.
     pub read_timeout: Duration,
+    /// How long writers of a database in rollback-journal mode may be kept waiting at a time: what is copied of it at once.
+    pub write_pause: Duration,
 }
 
 /// What SQLite itself checks of the database that a backup holds (<https://sqlite.org/pragma.html#pragma_quick_check>).
@@ -33,6 +38,17 @@ pub enum SqliteCheck {
     Integrity,
 }
 
+impl SqliteCheck {
+    /// The name of the pragma.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quick => "quick_check",
+            Self::Integrity => "integrity_check",
+        }
+    }
+}
+
 /// Reads the keys; `None` where there is no path without a problem, which is then reported.
 pub(super) fn read(root: &mut Section<'_>) -> Option<SqliteConfig> {
     let path = root.take("path", values::absolute_path);
@@ -43,5 +59,6 @@ pub(super) fn read(root: &mut Section<'_>) -> Option<SqliteConfig> {
     let check = root.take("check", values::one_of(&checks)).unwrap_or_default();
     let lock_timeout = root.take("lock_timeout", values::duration).unwrap_or(DEFAULT_LOCK_TIMEOUT);
     let read_timeout = root.take("read_timeout", values::duration).unwrap_or(DEFAULT_READ_TIMEOUT);
-    Some(SqliteConfig { path: path?, check, lock_timeout, read_timeout })
+    let write_pause = root.take("write_pause", values::duration).unwrap_or(DEFAULT_WRITE_PAUSE);
+    Some(SqliteConfig { path: path?, check, lock_timeout, read_timeout, write_pause })
 }

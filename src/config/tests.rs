@@ -303,13 +303,16 @@ fn sqlite_files() {
         check: SqliteCheck::Quick,
         lock_timeout: Duration::from_secs(60),
         read_timeout: Duration::from_secs(3600),
+        write_pause: Duration::from_millis(200),
     };
     assert_eq!(read("type = \"sqlite\"\npath = \"/srv/app.db\""), defaults);
-    let full = "type = \"sqlite\"\npath = \"/srv/app.db\"\ncheck = \"integrity\"\nlock_timeout = \"5s\"\nread_timeout = \"1min\"";
+    let full = "type = \"sqlite\"\npath = \"/srv/app.db\"\ncheck = \"integrity\"\nlock_timeout = \"5s\"\nread_timeout = \"1min\"\n\
+        write_pause = \"1s\"";
     let expected = SqliteConfig {
         check: SqliteCheck::Integrity,
         lock_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_secs(60),
+        write_pause: Duration::from_secs(1),
         ..defaults
     };
     assert_eq!(read(full), expected);

@@ -115,7 +115,7 @@ pub enum Verb {
     Verify(VerifyArguments),
     /// Delete backups and free their space
     Delete(DeleteArguments),
-    /// Write a backup as one .sql.gz that gunzip and psql read
+    /// Write a backup as one .sql.gz that gunzip and psql read, or one .sqlite.gz
     Export(ExportArguments),
     /// List jobs, or show one
     Jobs(JobsArguments),

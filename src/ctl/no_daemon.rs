@@ -136,8 +136,10 @@ async fn run_export(path: &Path, output: &Output, arguments: &ExportArguments) -
 
 async fn run_restore(path: &Path, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
     let selector = arguments.selector()?;
+    let connection = arguments.connection.as_deref().map(|text| connection_of(text, |name| std::env::var(name).ok()));
+    let connection = connection.transpose()?;
     let reading = Reading::open(path)?;
-    let wanted = Wanted::choose(&reading, &selector, arguments)?;
+    let wanted = Wanted::choose(&reading, &selector, arguments.all, connection)?;
     let options = arguments.options();
     let (reading, wanted) = (Arc::new(reading), Arc::new(wanted));
     if arguments.dry_run || !arguments.yes {
@@ -170,11 +172,16 @@ enum Wanted {
 }
 
 impl Wanted {
-    fn choose(reading: &Reading, selector: &str, arguments: &RestoreArguments) -> Result<Self, CtlError> {
+    fn choose(
+        reading: &Reading,
+        selector: &str,
+        all: bool,
+        connection: Option<ConnectionSpec>,
+    ) -> Result<Self, CtlError> {
         let chosen = reading.choose(selector)?;
         let backup = match chosen {
-            Chosen::Whole(backups) if arguments.all => return Ok(Self::All(backups, server(arguments)?)),
-            Chosen::One(_) if arguments.all => {
+            Chosen::Whole(backups) if all => return Ok(Self::All(backups, server(connection)?)),
+            Chosen::One(_) if all => {
                 return Err(CtlError::usage(format!("{selector} is one backup, not a run over all databases")));
             }
             Chosen::Whole(_) => {
@@ -183,13 +190,13 @@ impl Wanted {
             }
             Chosen::One(backup) => backup,
         };
-        let target = match (&arguments.connection, backup.kind) {
+        let target = match (&connection, backup.kind) {
             (None, manifest::Kind::Sqlite) => restore::Target::Sqlite(restore::SqliteTarget::default()),
             (Some(_), manifest::Kind::Sqlite) => {
                 let message = "an SQLite database is restored to a file; give --to PATH, not --connection";
                 return Err(CtlError::usage(message));
             }
-            _ => restore::Target::Postgres(server(arguments)?),
+            _ => restore::Target::Postgres(server(connection)?),
         };
         Ok(Self::One(backup, target))
     }
@@ -235,11 +242,9 @@ impl Wanted {
 }
 
 /// The server to restore to.
-fn server(arguments: &RestoreArguments) -> Result<restore::PostgresTarget, CtlError> {
-    let Some(connection) = &arguments.connection else {
-        return Err(CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"));
-    };
-    let connection = connection_of(connection, |name| std::env::var(name).ok())?;
+fn server(connection: Option<ConnectionSpec>) -> Result<restore::PostgresTarget, CtlError> {
+    let connection = connection
+        .ok_or_else(|| CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"))?;
     Ok(restore::PostgresTarget { connection, client_bin_dir: None })
 }
 

@@ -462,7 +462,7 @@ pub struct SqliteFacts {
     pub pages: u64,
     /// How many of them are free.
     pub free_pages: u64,
-    /// `wal`, `delete`, `truncate`, `persist`: the journal mode in effect.
+    /// `wal` or `rollback`: what the file says of its journal. (Which rollback journal a connection keeps is its own.)
     pub journal_mode: String,
     /// `UTF-8`, `UTF-16le`, `UTF-16be`.
     pub encoding: String,
@@ -472,7 +472,8 @@ pub struct SqliteFacts {
     pub user_version: i32,
     /// `PRAGMA application_id`.
     pub application_id: i32,
-    /// `quick_check` or `integrity_check`: what SQLite said "ok" to.
+    /// `quick_check` or `integrity_check`: what SQLite said "ok" to; empty where it could not look, which `incomplete`
+    /// then explains.
     pub checked_by: String,
     /// Permission bits of the file, for people.
     pub mode: u32,

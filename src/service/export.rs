@@ -1,13 +1,11 @@
-//! Writing a backup out as one plain `.sql.gz`: what `gunzip | psql` reads on any machine.
+//! Writing a backup out as one plain file: `.sql.gz`, which `gunzip | psql` reads on any machine, or `.sqlite.gz`, which
+//! gunzip makes a database of.
 //!
-//! Invariant: a script that could not be read to its end is never one that a database accepts. It ends with
-//! [`POISON`] and without gzip's trailer, so that `gunzip` fails and `psql -v ON_ERROR_STOP=1` does too, where a stream
-//! that merely ended inside COPY would be committed.
+//! Invariant: what could not be read to its end is never taken for whole. It ends without gzip's trailer, so that
+//! `gunzip` fails; a script ends with [`POISON`], so that `psql -v ON_ERROR_STOP=1` does too, where a stream that merely
+//! ended inside COPY would be committed.
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, Read, Write},
-};
+use std::io::{self, BufWriter, Read, Write};
 
 use flate2::{Compression, write::GzEncoder};
 
@@ -16,7 +14,7 @@ use crate::{
     model::{
         ErrorCode,
         job::Phase,
-        manifest::{FileRole, Manifest},
+        manifest::{File, FileRole, Kind, Manifest},
     },
     source::{JobContext, SetReader},
     stream::CancelReason,
@@ -34,48 +32,47 @@ const LEVEL: u32 = 4;
 pub struct Exported {
     /// Plaintext bytes.
     pub raw_bytes: u64,
-    /// Bytes of the `.sql.gz`.
+    /// Bytes of the compressed file.
     pub written_bytes: u64,
 }
 
-/// The files that make up the script, in the order in which psql must read them.
-fn script_files(manifest: &Manifest) -> impl Iterator<Item = &str> {
-    let wanted = |role| matches!(role, FileRole::PreData | FileRole::Data | FileRole::PostData);
-    manifest.files.iter().filter(move |file| wanted(file.role)).map(|file| file.name.as_str())
+/// The files that are written, in order: those of the script that psql reads, or the image.
+fn exported_files(manifest: &Manifest) -> Vec<&File> {
+    let wanted = |role| match manifest.kind {
+        Kind::Sqlite => role == FileRole::SqliteImage,
+        _ => matches!(role, FileRole::PreData | FileRole::Data | FileRole::PostData),
+    };
+    manifest.files.iter().filter(|file| wanted(file.role)).collect()
 }
 
-/// Writes the backup to `output` as one gzip member that holds pre-data, data and post-data.
+/// Writes the backup to `output` as one gzip member that holds pre-data, data and post-data, or the SQLite database.
 ///
 /// # Errors
 /// `BackupDamaged` and whatever else reading gives; `Io` when `output` takes no more (a reader that went away
-/// included); `NotSupported` for a backup that holds no SQL; the cancel's reason.
-pub fn export_sql(
-    reader: &dyn SetReader,
-    output: &mut dyn Write,
-    context: &JobContext,
-) -> Result<Exported, ServiceError> {
+/// included); `NotSupported` for a backup that holds neither; the cancel's reason.
+pub fn export(reader: &dyn SetReader, output: &mut dyn Write, context: &JobContext) -> Result<Exported, ServiceError> {
     let manifest = reader.manifest();
-    let names: Vec<&str> = script_files(manifest).collect();
-    if names.is_empty() {
+    let files = exported_files(manifest);
+    if files.is_empty() {
         return Err(ServiceError::new(
             ErrorCode::NotSupported,
-            format!("backup of {} holds no SQL files to export", manifest.source),
+            format!("backup of {} holds neither SQL files nor a database file to export", manifest.source),
         ));
     }
     context.progress.enter(Phase::Reading);
-    context
-        .progress
-        .expect_bytes(manifest.files.iter().filter(|f| names.contains(&f.name.as_str())).map(|f| f.raw_length).sum());
+    context.progress.expect_bytes(files.iter().map(|file| file.raw_length).sum());
 
     let mut encoder = GzEncoder::new(Counting { inner: output, written: 0, closed: false }, Compression::new(LEVEL));
     let mut raw_bytes = 0;
     let mut buffer = vec![0; 256 << 10];
-    for name in names {
+    for file in files {
+        let name = &file.name;
         match copy_file(reader, name, &mut encoder, &mut buffer, context) {
             Ok(length) => raw_bytes += length,
             Err(error) => {
                 // The error that is reported is the first one; whether the poison still arrives does not change it.
-                let _ = encoder.write_all(POISON.as_bytes()).and_then(|()| encoder.flush());
+                let poison = if manifest.kind == Kind::Sqlite { "" } else { POISON };
+                let _ = encoder.write_all(poison.as_bytes()).and_then(|()| encoder.flush());
                 // An encoder that is dropped writes the trailer, too.
                 encoder.get_mut().closed = true;
                 return Err(error.context(format!("cannot export {name} of the backup of {}", manifest.source)));
@@ -87,13 +84,17 @@ pub fn export_sql(
     Ok(Exported { raw_bytes, written_bytes: counting.written })
 }
 
-/// [`export_sql`] to a file, pipe or socket. A reader that takes nothing does not hold up a cancel.
+/// [`export`] to a file, pipe or socket. A reader that takes nothing does not hold up a cancel.
 ///
 /// # Errors
-/// As [`export_sql`].
-pub fn export_to_file(reader: &dyn SetReader, output: File, context: &JobContext) -> Result<Exported, ServiceError> {
+/// As [`export`].
+pub fn export_to_file(
+    reader: &dyn SetReader,
+    output: std::fs::File,
+    context: &JobContext,
+) -> Result<Exported, ServiceError> {
     let output = ExportOutput::new(output, context.cancel.clone()).map_err(write_error)?;
-    export_sql(reader, &mut BufWriter::with_capacity(64 << 10, output), context)
+    export(reader, &mut BufWriter::with_capacity(64 << 10, output), context)
 }
 
 fn copy_file(
@@ -127,7 +128,7 @@ fn write_error(error: io::Error) -> ServiceError {
     let why =
         if error.kind() == io::ErrorKind::BrokenPipe { "the reader went away".to_owned() } else { error.to_string() };
     let code = if error.kind() == io::ErrorKind::StorageFull { ErrorCode::NoSpace } else { ErrorCode::Io };
-    ServiceError::new(code, format!("cannot write the script: {why}"))
+    ServiceError::new(code, format!("cannot write the export: {why}"))
 }
 
 struct Counting<'a> {

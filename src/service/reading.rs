@@ -15,10 +15,11 @@ use crate::{
     model::{
         ErrorCode,
         job::{JobNumber, JobType},
+        manifest::Kind,
         summary::BackupSummary,
     },
     repository::{BackupReader, Repository},
-    source::{JobContext, postgres::restore::by_hand},
+    source::{JobContext, postgres::restore::by_hand as postgres, sqlite::by_hand as sqlite},
 };
 
 /// Everything about a backup: its summary, its manifest as it is stored, the records about it, and the commands that
@@ -32,11 +33,15 @@ pub fn describe(repository: &Repository, summary: &BackupSummary) -> Result<Valu
     let stored: Value = serde_json::from_slice(&bytes)
         .map_err(|error| ServiceError::new(ErrorCode::BackupDamaged, format!("the manifest is no JSON: {error}")))?;
     let records = repository.records(&folder)?;
+    let commands = match manifest.kind {
+        Kind::Sqlite => sqlite::commands,
+        Kind::Logical | Kind::Physical | Kind::Wal => postgres::commands,
+    };
     Ok(json!({
         "summary": summary,
         "manifest": stored,
         "records": records,
-        "by_hand": by_hand::commands(&repository.storage().name(), summary.id, &manifest),
+        "by_hand": commands(&repository.storage().name(), summary.id, &manifest),
     }))
 }
 

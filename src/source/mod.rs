@@ -6,6 +6,8 @@
 
 pub mod error;
 pub mod postgres;
+pub(crate) mod shell;
+pub(crate) mod space;
 pub mod sqlite;
 
 pub use error::{SourceError, WhileDoing};

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     thread::{self, JoinHandle},
@@ -22,15 +22,22 @@ const BACKUPCTL: &str = env!("CARGO_BIN_EXE_backupctl");
 pub struct World {
     scratch: Scratch,
     environment: Vec<(String, String)>,
+    user: Option<(u32, u32)>,
 }
 
 impl World {
     /// Folders, with a configuration that has the source `shop`: the database `shop` of this server.
     pub fn new(server: &Server) -> Self {
-        let world = Self { scratch: Scratch::new(), environment: Vec::new() };
+        let world = Self::without_sources();
+        world.source("shop", &postgres_source(server, "shop"));
+        world
+    }
+
+    /// Folders, with a configuration that has no source.
+    pub fn without_sources() -> Self {
+        let world = Self { scratch: Scratch::new(), environment: Vec::new(), user: None };
         fs::create_dir_all(world.scratch.join("config/sources.d")).expect("make the configuration's folder");
         world.configure(&format!("[repository]\npath = \"{}\"\n", world.repository().display()));
-        world.source("shop", &postgres_source(server, "shop"));
         world
     }
 
@@ -48,6 +55,12 @@ impl World {
     pub fn set_env(&mut self, name: &str, value: impl Into<String>) {
         self.environment.retain(|(n, _)| n != name);
         self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Lets daemons run as this user and group from now on, which only root can.
+    #[allow(dead_code, reason = "not every test program that has this harness needs another user")]
+    pub fn run_as(&mut self, user: (u32, u32)) {
+        self.user = Some(user);
     }
 
     /// Takes such a variable away again.
@@ -91,6 +104,8 @@ impl World {
         let notify = self.scratch.join("notify");
         let _ = fs::remove_file(&notify);
         let notices = UnixDatagram::bind(&notify).expect("bind the notify socket");
+        // A daemon of another user writes to it, too.
+        fs::set_permissions(&notify, fs::Permissions::from_mode(0o666)).expect("open the notify socket");
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.scratch.join("daemon.log")).expect("daemon.log");
         let began = Instant::now();
@@ -119,6 +134,9 @@ impl World {
         command.args(["--bus", bus, "--listen", &format!("unix:path={}", self.socket().display())]);
         // Under systemd, as on some build machines, the messages would go to the journal.
         command.env_remove("JOURNAL_STREAM").env_remove("BACKUPD_ADDRESS").env("RUST_BACKTRACE", "0");
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
         command
     }
 
@@ -159,6 +177,11 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
             visit(&entry.path());
         }
     }
+}
+
+/// The file of a source that is this SQLite database.
+pub fn sqlite_source(path: &Path) -> String {
+    format!("type = \"sqlite\"\npath = {}\n", toml_string(path.to_str().expect("UTF-8")))
 }
 
 /// The file of a source that is this database, read and restored by the superuser.

@@ -13,7 +13,7 @@ mod process;
 mod scratch;
 
 pub use compare::{assert_same_database, assert_same_globals, database_difference, dump_of};
-pub use daemon::{Daemon, World, postgres_source};
+pub use daemon::{Daemon, World, postgres_source, sqlite_source};
 pub use fake_clients::{HELD_IN_THE_MIDDLE, fake_pg_dump, release, wait_until_held};
 pub use postgres::{MORE_EVENTS, Server, client_bin_dir};
 pub use process::{Finished, LIMIT, run, run_within};

@@ -1,6 +1,7 @@
 #!/bin/bash
 # The demonstration: a sample database is backed up, verified, dropped, restored and compared, on PostgreSQL servers
-# that exist only while this runs. `make demo` builds the programs first. Ends with 1 at the first thing that differs.
+# that exist only while this runs, and so is an SQLite database while an application writes into it. `make demo` builds
+# the programs first. Ends with 1 at the first thing that differs.
 #
 #     demo.sh [SCALE]     SCALE 1 is about 2.5 MB of SQL; the default is 10
 set -euo pipefail
@@ -45,7 +46,7 @@ before=$(disk_usage "$work/repository")
 timed "the same again" run_shown ctl create shop
 measure "  new bytes in the repository" $(($(disk_usage "$work/repository") - before))
 run_shown ctl list
-backup=$(newest_id)
+backup=$(newest_id shop)
 run_shown ctl show "$backup"
 
 title "Verify: every byte is read back, decoded and hashed"
@@ -54,6 +55,27 @@ timed "verify --level=data" run_shown ctl verify "$backup" --level=data
 title "From another program: Python over D-Bus, $(wc -l <"$root/docs/examples/backup.py") lines"
 timed "backup by docs/examples/backup.py" run_shown env "BACKUPD_ADDRESS=unix:path=$work/socket" \
     /usr/bin/python3 "$root/docs/examples/backup.py" shop
+
+title "An SQLite database, while its application writes into it"
+make_accounts "$work/app.db"
+start_writer "$work/app.db"
+run_shown cat "$work/config/sources.d/app.toml"
+run_shown ctl reload
+timed "SQLite: backup beside a writer" run_shown ctl create app
+during=$(newest_id app)
+stop_writer
+say "the application moved money in $(sqlite3 "$work/app.db" 'SELECT max(id) / 2 FROM account') transactions; then it was killed"
+run_shown ctl create app
+sqlite3 "$work/app.db" .dump >"$work/app-reference.sql"
+rm -f "$work"/app.db*
+say "rm app.db"
+timed "SQLite: restore" run_shown ctl restore app@latest --yes
+sqlite3 "$work/app.db" .dump >"$work/app-restored.sql"
+same "$work/app-reference.sql" "$work/app-restored.sql" "the restored SQLite database is equal to the lost one"
+sh "$work/repository/restore.sh" cat "$during" database.sqlite >"$work/during.db"
+printf '0\nok\n' >"$work/expected"
+sqlite3 "$work/during.db" 'SELECT sum(amount) FROM account; PRAGMA integrity_check' >"$work/found"
+same "$work/expected" "$work/found" "the backup taken meanwhile, restored by hand, is the state between two transactions"
 
 title "Lose the database, restore it"
 psql_on first postgres -c 'DROP DATABASE shop'

@@ -4,6 +4,7 @@ table=()
 servers=()
 pipes=()
 daemon=
+writer=
 
 if [ -t 1 ]; then bold=$'\033[1m' green=$'\033[32m' red=$'\033[31m' plain=$'\033[0m'; else bold='' green='' red='' plain=''; fi
 title() { printf '\n%s== %s%s\n' "$bold" "$1" "$plain"; }
@@ -89,6 +90,36 @@ user = "backupd"        # pg_read_all_data and BYPASSRLS, no superuser
 [restore]
 user = "postgres"
 END
+    cat >"$work/config/sources.d/app.toml" <<END
+type = "sqlite"
+path = "$work/app.db"
+END
+}
+
+make_accounts() {
+    sqlite3 -bail "$1" 'PRAGMA journal_mode = WAL; CREATE TABLE account (id INTEGER PRIMARY KEY, amount INT, note TEXT);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+        INSERT INTO account(amount, note) SELECT CASE i % 2 WHEN 0 THEN -i / 2 ELSE (i + 1) / 2 END, hex(randomblob(100)) FROM n;' >/dev/null
+}
+
+# The application, in a process group of its own: each of its transactions leaves the sum of all accounts at 0.
+start_writer() {
+    (
+        for pipe in "${pipes[@]}"; do exec {pipe}>&-; done
+        exec setsid sh -c 'i=0; while :; do i=$((i + 1))
+            echo "BEGIN IMMEDIATE; INSERT INTO account(amount, note) VALUES ($i, 1); INSERT INTO account(amount, note) VALUES (-$i, 2); COMMIT;"
+        done | exec sqlite3 -bail -cmd ".timeout 10000" "$1"' sh "$1"
+    ) </dev/null >"$work/writer.log" 2>&1 &
+    writer=$!
+}
+
+# Ends it in the middle of whatever it does.
+stop_writer() {
+    [ -n "$writer" ] || return 0
+    kill -KILL -- "-$writer" 2>/dev/null || true
+    wait "$writer" 2>/dev/null || true
+    writer=
+    if [ -s "$work/writer.log" ]; then cat "$work/writer.log" >&2; exit 1; fi
 }
 
 ctl() { "$programs/backupctl" --address "unix:path=$work/socket" "$@"; }
@@ -119,7 +150,7 @@ stop_daemon() {
     daemon=
 }
 
-newest_id() { ctl list --json=short | grep -o '"id":"[0-9a-f]*"' | head -n 1 | cut -d'"' -f4; }
+newest_id() { ctl list "$1" --json=short | grep -o '"id":"[0-9a-f]*"' | head -n 1 | cut -d'"' -f4; }
 
 # With a PATH on which nothing of this project is.
 restore_by_hand() {
@@ -134,6 +165,7 @@ restore_by_hand() {
 clean_up() {
     local status=$? pipe server
     trap - EXIT
+    stop_writer
     stop_daemon
     for pipe in "${pipes[@]}"; do exec {pipe}>&-; done
     for server in "${servers[@]}"; do wait "$server" 2>/dev/null || true; done

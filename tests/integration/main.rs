@@ -16,4 +16,8 @@ mod harness;
 mod killed_restore;
 mod no_daemon;
 mod odd_backups;
+mod sqlite;
+mod sqlite_damage;
+mod sqlite_kill;
+mod sqlite_rights;
 mod whole_server;

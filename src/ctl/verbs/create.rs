@@ -124,7 +124,7 @@ fn sizes(job: &Finished) -> String {
     let number = |name: &str| job.view.statistics.get(name).and_then(serde_json::Value::as_u64);
     match (number("raw_bytes"), number("stored_bytes"), number("new_bytes")) {
         (Some(raw), Some(stored), Some(new)) => {
-            format!(": {} of SQL, {} stored, {} new", human::size(raw), human::size(stored), human::size(new))
+            format!(": {} of data, {} stored, {} new", human::size(raw), human::size(stored), human::size(new))
         }
         _ => String::new(),
     }

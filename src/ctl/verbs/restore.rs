@@ -79,10 +79,14 @@ pub(in crate::ctl) fn print_plan(output: &Output, text: &str) -> Result<(), CtlE
 
 /// What was restored, from the report of the restore.
 pub(in crate::ctl) fn sentence(statistics: &serde_json::Map<String, serde_json::Value>, took: &str) -> String {
+    let file = statistics.get("path").and_then(serde_json::Value::as_str);
     let database = statistics.get("database").and_then(|name| serde_json::from_value::<Name>(name.clone()).ok());
     let mut text = "Restored".to_owned();
     if let Some(database) = database {
         let _ = write!(text, " into the database {database}");
+    }
+    if let Some(file) = file {
+        let _ = write!(text, " into the file {}", visible(file));
     }
     let _ = write!(text, " in {took}");
     if let Some(rows) = statistics.get("rows").and_then(serde_json::Value::as_u64) {
@@ -110,6 +114,7 @@ struct PlanView {
     server: String,
     server_version: String,
     target: Option<Name>,
+    to: String,
     backup: PlannedBackup,
     steps: Vec<String>,
     obstacles: Vec<Remark>,
@@ -126,6 +131,7 @@ struct PlannedBackup {
     sequence: u64,
     snapshot_at: u64,
     server_version: String,
+    sqlite_version: String,
     rows: u64,
     bytes: u64,
 }
@@ -168,26 +174,28 @@ impl Plan {
 
 impl PlanView {
     fn for_people(&self) -> String {
-        let Self { server, server_version, target, backup, steps, obstacles, notices, space_needed, space_free } = self;
+        let Self { server, server_version, target, to, backup, steps, obstacles, notices, space_needed, space_free } =
+            self;
+        let is_file = !backup.sqlite_version.is_empty();
+        let from = match is_file {
+            true => format!("an SQLite database, read by {}", backup.sqlite_version),
+            false => format!("from PostgreSQL {}", backup.server_version),
+        };
         let mut text = String::new();
         let mut fact = |name: &str, value: String| {
             let _ = writeln!(text, "{name:>8}: {}", visible(&value));
         };
         let child = backup.child.as_ref().map_or_else(String::new, |child| format!("/{child}"));
         fact("Backup", format!("{}{child} #{} of {}", backup.source, backup.sequence, human::time(backup.snapshot_at)));
-        fact(
-            "Holds",
-            format!(
-                "{} rows, {} of SQL, from PostgreSQL {}",
-                human::count(backup.rows),
-                human::size(backup.bytes),
-                backup.server_version
-            ),
-        );
+        fact("Holds", format!("{} rows, {} of data, {from}", human::count(backup.rows), human::size(backup.bytes)));
         if let Some(target) = target {
             fact("Into", format!("new database {target}"));
         }
-        fact("Server", format!("{server}, PostgreSQL {server_version}"));
+        if is_file {
+            fact("Into", format!("new file {to}"));
+        } else {
+            fact("Server", format!("{server}, PostgreSQL {server_version}"));
+        }
         let free = space_free.map_or_else(
             || "how much is free is not known here".to_owned(),
             |free| format!("{} free", human::size(free)),
@@ -234,7 +242,7 @@ mod tests {
     fn a_plan_for_people() {
         let plan = Plan::parse(PLAN).unwrap();
         let expected = "  Backup: shop #7 of -\n   \
-               Holds: 12 345 rows, 2.0K of SQL, from PostgreSQL 15.14\n    \
+               Holds: 12 345 rows, 2.0K of data, from PostgreSQL 15.14\n    \
                 Into: new database shop\n  \
               Server: /run/postgresql:5432 as user \"postgres\", PostgreSQL 15.14\n   \
                Space: about 4.0K needed, how much is free is not known here\n       \

@@ -111,11 +111,28 @@ fn facts(description: &Description) -> String {
         let roles: Vec<String> = facts.roles.iter().map(ToString::to_string).collect();
         fact("Roles", roles.join(", "));
     }
+    if let Some(facts) = &manifest.sqlite {
+        fact("Database", format!("{} ({}, {} mode)", facts.path, facts.encoding, facts.journal_mode));
+        let free = if facts.free_pages == 0 {
+            String::new()
+        } else {
+            format!(", {} of them free", human::count(facts.free_pages))
+        };
+        let pages = format!("{} of {} bytes{free}", human::count(facts.pages), human::count(facts.page_size.into()));
+        fact("Pages", pages);
+        fact("Versions", format!("user_version {}, application_id {}", facts.user_version, facts.application_id));
+        let checked = if facts.checked_by.is_empty() { "not checked" } else { facts.checked_by.as_str() };
+        fact("Read by", format!("SQLite {}, {checked}", facts.sqlite_version));
+        if facts.wal_bytes != [0, 0] {
+            let [before, after] = facts.wal_bytes.map(human::size);
+            fact("Log", format!("{before} when the backup began, {after} when it let go"));
+        }
+    }
     fact("Rows", human::count(statistics.rows));
     fact(
         "Size",
         format!(
-            "{} of SQL, {} stored ({})",
+            "{} of data, {} stored ({})",
             human::size(statistics.raw_bytes),
             human::size(statistics.stored_bytes),
             manifest.codec.name.as_str()

@@ -42,7 +42,7 @@ pub(in crate::ctl) fn sentence(statistics: &serde_json::Map<String, serde_json::
     let looked = match (number("raw_bytes"), number("stored_bytes")) {
         (0, 0) => String::new(),
         (0, stored) => format!(", {} of stored data", human::size(stored)),
-        (raw, _) => format!(", {} of SQL decoded and compared", human::size(raw)),
+        (raw, _) => format!(", {} of data decoded and compared", human::size(raw)),
     };
     format!("{backups} verified in {took}{looked}: no damage found.")
 }

@@ -15,8 +15,10 @@ use crate::{
     },
 };
 
-/// Bytes of a block of an SQLite image: a multiple or a part of the page size, which is a power of two.
-const SQLITE_BLOCK: u32 = 16 << 10;
+/// Bytes of a block of an SQLite image: a multiple or a part of the page size, which is a power of two. Twice as large
+/// stores a twenty-fifth less and lets every changed page cost half as much again; half as large the other way round is
+/// worse (docs/benchmarks.md).
+const SQLITE_BLOCK: u32 = 8 << 10;
 
 /// What is taken, and how.
 #[derive(Debug, Clone)]

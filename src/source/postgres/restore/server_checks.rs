@@ -21,6 +21,7 @@ use crate::{
             connection::{Server, get},
             quote::quote_literal,
         },
+        space::free_bytes,
     },
 };
 
@@ -301,11 +302,6 @@ async fn data_directory(look: &Look<'_>) -> Result<Option<String>, SourceError> 
     let sql = "SELECT setting FROM pg_settings WHERE name = 'data_directory'";
     let rows = look.session.query(look.cancel, "cannot read the data directory's name", sql, &[]).await?;
     rows.first().map(|row| get(row, 0)).transpose()
-}
-
-fn free_bytes(folder: &Path) -> Option<u64> {
-    let stat = nix::sys::statvfs::statvfs(folder).ok()?;
-    Some(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 /// Whether a query gives a row.

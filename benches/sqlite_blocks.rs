@@ -75,6 +75,7 @@ fn take(owned: &OwnedRepository, database: &Path, block: u32, context: &JobConte
         .begin_backup(BeginBackup {
             source: SourceKey::single("bench".parse().expect("a name")),
             run_id: RunId::new(),
+            whole_run: false,
             started_at: now_micros(),
             level: 1,
             chunker: ChunkerParameters::fixed(block),

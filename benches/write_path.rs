@@ -61,6 +61,7 @@ fn measure(kind: &str, average: u32, folder: &Path) {
         .begin_backup(BeginBackup {
             source: SourceKey::single("bench".parse().unwrap()),
             run_id: RunId::new(),
+            whole_run: false,
             started_at: 0,
             level: 1,
             chunker: ChunkerParameters::with_average(average),

@@ -94,6 +94,7 @@ fn take(owned: &OwnedRepository, source: &SourceKey, scratch: &Path, n: u32) -> 
     let begin = BeginBackup {
         source: source.clone(),
         run_id: RunId::new(),
+        whole_run: false,
         started_at: time,
         level: 6,
         chunker: ChunkerParameters::with_average(4096),

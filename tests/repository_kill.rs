@@ -47,6 +47,7 @@ fn take(owned: &OwnedRepository, scratch: &Path, bytes: &[u8]) -> Result<BackupF
     let mut writer = owned.begin_backup(BeginBackup {
         source: SourceKey::single("shop".parse().unwrap()),
         run_id: RunId::new(),
+        whole_run: false,
         started_at: now(),
         level: 1,
         chunker: ChunkerParameters::with_average(256 << 10),

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - For each job, on each connection: InterfacesAdded, JobNew, the answer to the call that started it; PropertiesChanged
 //!   at most four times a second and only with what changed; Finished, JobRemoved, InterfacesRemoved. Every job that
-//!   was announced is also removed.
+//!   was announced is also removed. BackupAdded and BackupRemoved of what a job did come before its Finished.
 //! - A client that does not read costs only its own connection: what cannot be sent within [`SEND_LIMIT`] ends it.
 //! - No timer runs while there is no job.
 
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     model::{
         ErrorCode,
-        job::{JobNumber, JobRecord, JobResult, JobType},
+        job::{JobNumber, JobRecord, JobResult},
     },
     service::{
         ServiceError,
@@ -218,6 +218,12 @@ impl Session {
             },
             Ok(JobEvent::Started(_)) => return Ok(()),
             Ok(JobEvent::Finished(record)) => self.retire(connection, &record, &mut announced).await?,
+            Ok(JobEvent::BackupAdded { id, source }) => {
+                Manager::backup_added(&manager(connection)?, &id.to_string(), &source).await?;
+            }
+            Ok(JobEvent::BackupRemoved { id, source }) => {
+                Manager::backup_removed(&manager(connection)?, &id.to_string(), &source).await?;
+            }
             Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up(connection, &mut announced).await?,
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
@@ -275,15 +281,7 @@ impl Session {
         let result = record.result.map_or("", JobResult::as_str);
         let (error_name, message) = error_of(record);
         JobObject::finished(&emitter, result, error_name, &message, statistics(record)).await?;
-        let emitter = manager(connection)?;
-        Manager::job_removed(&emitter, number, path.as_ref(), result).await?;
-        if record.result == Some(JobResult::Done) {
-            match record.job_type {
-                JobType::Create => Manager::backup_added(&emitter, &record.backup, &record.source).await?,
-                JobType::Delete => Manager::backup_removed(&emitter, &record.backup, &record.source).await?,
-                JobType::Restore | JobType::Verify | JobType::Export => {}
-            }
-        }
+        Manager::job_removed(&manager(connection)?, number, path.as_ref(), result).await?;
         connection.object_server().remove::<JobObject, _>(&path).await?;
         Ok(())
     }

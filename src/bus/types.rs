@@ -87,8 +87,9 @@ impl TryFrom<BackupRow> for BackupSummary {
                 source: row.source.parse().map_err(|_| unknown("source", &row.source))?,
                 child: (!row.database.is_empty()).then(|| Name::from(row.database)),
             },
-            // The rows of a listing do not carry it.
+            // The rows of a listing do not carry these.
             run_id: None,
+            whole_run: false,
             sequence: row.sequence,
             kind: kinds.into_iter().find(|k| k.as_str() == row.kind).ok_or_else(|| unknown("kind", &row.kind))?,
             started_at: row.started_at,
@@ -249,6 +250,7 @@ pub fn restore_options_to_wire(options: &RestoreOptions) -> Options<'static> {
     put_text(&mut wire, "to", &options.to);
     put_text(&mut wire, "owner", &options.owner);
     put_switch(&mut wire, "create-roles", options.create_roles);
+    put_switch(&mut wire, "all", options.all);
     put_switch(&mut wire, "no-owner", options.no_owner);
     put_switch(&mut wire, "no-privileges", options.no_privileges);
     put_list(&mut wire, "tables", &options.tables);
@@ -272,6 +274,7 @@ pub fn restore_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<
         no_privileges: reader.take("no-privileges")?,
         tables: reader.take_patterns("tables")?,
         jobs: reader.take("jobs")?,
+        all: reader.take("all")?,
     };
     reader.finish()?;
     Ok(options)
@@ -325,6 +328,7 @@ pub fn list_filter_to_wire(filter: &ListFilter) -> Options<'static> {
     let mut wire = Options::new();
     put_text(&mut wire, "source", &filter.source);
     put_text(&mut wire, "tag", &filter.tag);
+    put_text(&mut wire, "backup", &filter.backup);
     if let Some(run) = filter.run {
         wire.insert("run", run.to_string().into());
     }
@@ -357,6 +361,7 @@ pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<List
         since: reader.take("since")?,
         until: reader.take("until")?,
         run: run_from_wire(&reader.take_text("run", limits::TEXT)?)?,
+        backup: reader.take_text("backup", limits::TEXT)?,
     };
     reader.finish()?;
     Ok(filter)

@@ -224,6 +224,9 @@ pub struct RestoreArguments {
     /// Build indexes with this many connections [default: one per processor]
     #[arg(short, long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub jobs: u32,
+    /// Restore all databases of a run over a whole server, SOURCE or SOURCE@latest, with all roles, each under its own name
+    #[arg(long, conflicts_with_all = ["to", "owner", "tables"])]
+    pub all: bool,
     /// Print what would be done and what stands in the way; touch nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -250,6 +253,7 @@ impl RestoreArguments {
             no_privileges: self.no_privileges,
             tables: self.tables.clone(),
             jobs: self.jobs,
+            all: self.all,
         }
     }
 }

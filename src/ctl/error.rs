@@ -76,6 +76,11 @@ impl CtlError {
         self.kind == Kind::Code(ErrorCode::DaemonUnreachable)
     }
 
+    /// Whether it was called wrongly, such as for one backup with what means several.
+    pub(crate) fn is_usage(&self) -> bool {
+        self.kind == Kind::Code(ErrorCode::InvalidArgs)
+    }
+
     pub(crate) fn is_silent(&self) -> bool {
         self.kind == Kind::ReaderGone
     }

@@ -26,10 +26,12 @@ use crate::{
     model::{ErrorCode, RunId, manifest, summary::BackupSummary},
     repository::{Catalog, Problem, Repository},
     service::{
-        ServiceError, export, listing,
-        operations::{ListFilter, VerifyRequest},
+        ServiceError, export,
+        jobs::JobOutcome,
+        listing,
+        operations::{ListFilter, RestoreOptions, VerifyRequest},
         reading, restore,
-        selector::Selector,
+        selector::{Chosen, Selector},
         verify,
     },
     source::JobContext,
@@ -48,8 +50,12 @@ pub(super) async fn run(verb: &Verb, repository: &Path, output: &Output) -> Resu
             verbs::list::print(output, &listing::matching(&reading.backups, &filter)?)
         }
         Verb::Show(arguments) => {
-            let (reading, backup) = Reading::find(repository, arguments)?;
-            verbs::show::print(output, reading::describe(&reading.repository, &backup)?)
+            let selector = arguments.selector()?;
+            let reading = Reading::open(repository)?;
+            match reading.choose(&selector)? {
+                Chosen::One(backup) => verbs::show::print(output, reading::describe(&reading.repository, &backup)?),
+                Chosen::Whole(backups) => verbs::list::print(output, &backups),
+            }
         }
         Verb::Verify(arguments) => run_verify(repository, output, arguments).await,
         Verb::Export(arguments) => run_export(repository, output, arguments).await,
@@ -78,7 +84,11 @@ impl Reading {
     }
 
     fn select(&self, selector: &str) -> Result<BackupSummary, CtlError> {
-        Ok(Selector::parse(selector)?.find_or_explain(self.backups.iter(), || self.problems.clone())?.clone())
+        Ok(self.choose(selector)?.into_one()?)
+    }
+
+    fn choose(&self, selector: &str) -> Result<Chosen, CtlError> {
+        Ok(Selector::parse(selector)?.find_or_explain(&self.backups, || self.problems.clone())?)
     }
 
     fn find(path: &Path, arguments: &BackupArguments) -> Result<(Self, BackupSummary), CtlError> {
@@ -95,7 +105,7 @@ async fn run_verify(path: &Path, output: &Output, arguments: &VerifyArguments) -
     let backups = if request.backup.is_empty() {
         listing::matching(&reading.backups, &ListFilter { source: request.source, ..ListFilter::default() })?
     } else {
-        vec![reading.select(&request.backup)?]
+        reading.choose(&request.backup)?.into_backups()
     };
     let level = request.level;
     let began = Instant::now();
@@ -125,52 +135,117 @@ async fn run_export(path: &Path, output: &Output, arguments: &ExportArguments) -
 }
 
 async fn run_restore(path: &Path, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
+    let selector = arguments.selector()?;
     let connection = arguments.connection.as_deref().map(|text| connection_of(text, |name| std::env::var(name).ok()));
     let connection = connection.transpose()?;
-    let (reading, backup) = Reading::find(path, &arguments.backup)?;
-    let target = match (connection, backup.kind) {
-        (None, manifest::Kind::Sqlite) => restore::Target::Sqlite(restore::SqliteTarget::default()),
-        (Some(_), manifest::Kind::Sqlite) => {
-            return Err(CtlError::usage("an SQLite database is restored to a file; give --to PATH, not --connection"));
-        }
-        (None, _) => {
-            return Err(CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"));
-        }
-        (Some(connection), _) => {
-            restore::Target::Postgres(restore::PostgresTarget { connection, client_bin_dir: None })
-        }
-    };
+    let reading = Reading::open(path)?;
+    let wanted = Wanted::choose(&reading, &selector, arguments.all, connection)?;
     let options = arguments.options();
-    let reading = Arc::new(reading);
+    let (reading, wanted) = (Arc::new(reading), Arc::new(wanted));
     if arguments.dry_run || !arguments.yes {
-        let (reading, backup, target, options) = (reading.clone(), backup.clone(), target.clone(), options.clone());
-        let work = move |context: &JobContext| {
-            let reader = reading::open_reader(&reading.repository, &backup, context)?;
-            target.plan(&reader, &options, context)
-        };
-        let plan = to_json(&with_progress(output, "plan", work).await?)?.to_string();
+        let (reading, wanted, options) = (reading.clone(), wanted.clone(), options.clone());
+        let work = move |context: &JobContext| wanted.plan(&reading, &options, context);
+        let plan = with_progress(output, "plan", work).await?.to_string();
         if arguments.dry_run {
             return verbs::restore::print_plan(output, &plan);
         }
         verbs::restore::ask(&plan).await?;
     }
     let began = Instant::now();
-    let work = move |context: &JobContext| {
-        let reader = reading::open_reader(&reading.repository, &backup, context)?;
-        target.restore(&reader, &options, RunId::new(), context, &|_| Ok(()))
-    };
-    let report = to_json(&with_progress(output, "restore", work).await?)?;
+    let work = move |context: &JobContext| wanted.carry_out(&reading, &options, context);
+    let JobOutcome { statistics, failure, .. } = with_progress(output, "restore", work).await?;
     if output.is_json() {
-        return output.json(&report);
+        output.json(&statistics)?;
+    } else if !output.is_quiet() {
+        match verbs::restore_all::AllRestored::of(&statistics) {
+            Some(restored) => output.text(&restored.lines(&took(began)))?,
+            None => output.line(verbs::restore::sentence(&statistics, &took(began)))?,
+        }
     }
-    if output.is_quiet() {
-        return Ok(());
-    }
-    output.line(verbs::restore::sentence(report.as_object().unwrap_or(&serde_json::Map::new()), &took(began)))
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Value, CtlError> {
-    serde_json::to_value(value).map_err(|error| CtlError::new(ErrorCode::Internal, error.to_string()))
+/// What is restored, and where to.
+enum Wanted {
+    One(Box<BackupSummary>, restore::Target),
+    All(Vec<BackupSummary>, restore::PostgresTarget),
+}
+
+impl Wanted {
+    fn choose(
+        reading: &Reading,
+        selector: &str,
+        all: bool,
+        connection: Option<ConnectionSpec>,
+    ) -> Result<Self, CtlError> {
+        let chosen = reading.choose(selector)?;
+        let backup = match chosen {
+            Chosen::Whole(backups) if all => return Ok(Self::All(backups, server(connection)?)),
+            Chosen::One(_) if all => {
+                return Err(CtlError::usage(format!("{selector} is one backup, not a run over all databases")));
+            }
+            Chosen::Whole(_) => {
+                let error = chosen.into_one().err().map_or_else(String::new, |error| error.to_string());
+                return Err(CtlError::usage(format!("to restore all databases, say --all: {error}")));
+            }
+            Chosen::One(backup) => backup,
+        };
+        let target = match (&connection, backup.kind) {
+            (None, manifest::Kind::Sqlite) => restore::Target::Sqlite(restore::SqliteTarget::default()),
+            (Some(_), manifest::Kind::Sqlite) => {
+                let message = "an SQLite database is restored to a file; give --to PATH, not --connection";
+                return Err(CtlError::usage(message));
+            }
+            _ => restore::Target::Postgres(server(connection)?),
+        };
+        Ok(Self::One(backup, target))
+    }
+
+    fn plan(&self, reading: &Reading, options: &RestoreOptions, context: &JobContext) -> Result<Value, ServiceError> {
+        match self {
+            Self::One(backup, target) => {
+                target.plan(&reading::open_reader(&reading.repository, backup, context)?, options, context)
+            }
+            Self::All(backups, target) => {
+                let plan = Self::whole(reading, backups, target, options)?.plan(context)?;
+                serde_json::to_value(&plan).map_err(|error| ServiceError::new(ErrorCode::Internal, error.to_string()))
+            }
+        }
+    }
+
+    fn carry_out(
+        &self,
+        reading: &Reading,
+        options: &RestoreOptions,
+        context: &JobContext,
+    ) -> Result<JobOutcome, ServiceError> {
+        match self {
+            Self::One(backup, target) => {
+                let reader = reading::open_reader(&reading.repository, backup, context)?;
+                let report = target.restore(&reader, options, RunId::new(), context, &|_| Ok(()))?;
+                Ok(JobOutcome::new(Some(backup.id), report))
+            }
+            Self::All(backups, target) => {
+                Self::whole(reading, backups, target, options)?.carry_out(RunId::new(), context, &|_| Ok(()))
+            }
+        }
+    }
+
+    fn whole<'a>(
+        reading: &'a Reading,
+        backups: &[BackupSummary],
+        target: &'a restore::PostgresTarget,
+        options: &'a RestoreOptions,
+    ) -> Result<restore::WholeRestore<'a>, ServiceError> {
+        restore::WholeRestore::new(&reading.repository, target, backups.to_vec(), &reading.backups, options)
+    }
+}
+
+/// The server to restore to.
+fn server(connection: Option<ConnectionSpec>) -> Result<restore::PostgresTarget, CtlError> {
+    let connection = connection
+        .ok_or_else(|| CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"))?;
+    Ok(restore::PostgresTarget { connection, client_bin_dir: None })
 }
 
 fn took(began: Instant) -> String {

@@ -3,7 +3,11 @@
 
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 
-use super::{arguments::BackupArguments, error::CtlError};
+use super::{
+    arguments::{BackupArguments, RestoreArguments},
+    error::CtlError,
+};
+use crate::model::RunId;
 
 impl BackupArguments {
     /// The selector for the daemon.
@@ -21,6 +25,19 @@ impl BackupArguments {
     }
 }
 
+impl RestoreArguments {
+    /// The selector for the daemon. With `--all` a source's name alone means its newest run.
+    ///
+    /// # Errors
+    /// As [`BackupArguments::selector`].
+    pub(crate) fn selector(&self) -> Result<String, CtlError> {
+        match &self.backup.backup {
+            Some(source) if self.all && !source.contains('@') => Ok(format!("{source}@latest")),
+            _ => self.backup.selector(),
+        }
+    }
+}
+
 /// The selector for the daemon, from the one on the command line.
 ///
 /// # Errors
@@ -32,9 +49,10 @@ pub(crate) fn selector(text: &str) -> Result<String, CtlError> {
     }
 }
 
-/// What follows the `@`: `latest`, microseconds, or the end of a day, minute or second.
+/// What follows the `@`: `latest`, the id of a run, microseconds, or the end of a day, minute or second.
 fn instant(which: &str) -> Result<String, CtlError> {
-    if which == "latest" || (which.len() > 8 && which.bytes().all(|c| c.is_ascii_digit())) {
+    let is_run = || which.len() == 36 && which.parse::<RunId>().is_ok();
+    if which == "latest" || is_run() || (which.len() > 8 && which.bytes().all(|c| c.is_ascii_digit())) {
         return Ok(which.to_owned());
     }
     period(which, &Local).map(|(_, end)| end.to_string())
@@ -116,6 +134,8 @@ mod tests {
         assert_eq!(selector("shop@latest").unwrap(), "shop@latest");
         assert_eq!(selector("all/a@b@latest").unwrap(), "all/a@b@latest");
         assert_eq!(selector("shop@1793577600000000").unwrap(), "shop@1793577600000000");
+        let run = "all@01a1f972-b701-769b-a723-393f6179df4a";
+        assert_eq!(selector(run).unwrap(), run);
         let end = until("2026-11-01").unwrap();
         assert_eq!(selector("shop@2026-11-01").unwrap(), format!("shop@{end}"));
         for bad in ["shop@", "shop@2026", "shop@2026-13-01", "shop@yesterday", "shop@2026-11-01T25:00"] {

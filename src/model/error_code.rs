@@ -106,7 +106,7 @@ rows! {
     NoSuchBackup, own!("NoSuchBackup"), 4, false, "No backup matches. `backupctl list` shows what there is.";
     NoSuchJob, own!("NoSuchJob"), 4, false, "No job has this number. `backupctl jobs` lists them.";
     AmbiguousBackup, own!("AmbiguousBackup"), 4, false, "More than one backup begins with this id. Give more digits.";
-    Canceled, own!("Canceled"), 5, false, "The job was cancelled. Nothing of it is left.";
+    Canceled, own!("Canceled"), 5, false, "The job was cancelled. Nothing of it is left but what was complete by itself, such as backups of other databases.";
     SourceBusy, own!("SourceBusy"), 75, true, "A job for this source is running; the message names it.";
     LimitsExceeded, "org.freedesktop.DBus.Error.LimitsExceeded", 75, true, "Too many jobs are waiting. Try again later.";
     ShuttingDown, own!("ShuttingDown"), 75, true, "The daemon is stopping and ended the job cleanly. Run it again.";

@@ -34,6 +34,9 @@ pub struct Manifest {
     pub source: SourceKey,
     /// The run of the job that wrote this backup.
     pub run_id: RunId,
+    /// Whether that run took every database of a server: the others of its backups have the same `run_id`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole_run: bool,
     /// 1 + the highest sequence ever seen for this source: "latest" and sorting use it, never the clock.
     pub sequence: u64,
     /// When the job began.

@@ -44,6 +44,9 @@ pub struct BackupSummary {
     /// The run that took it, which backups of several databases may share; `None` where a listing does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
+    /// Whether that run took every database of the source; `false` where a listing does not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole_run: bool,
     /// Its number within the source.
     pub sequence: u64,
     /// What kind it is.
@@ -85,6 +88,7 @@ impl BackupSummary {
             id,
             source: manifest.source.clone(),
             run_id: Some(manifest.run_id),
+            whole_run: manifest.whole_run,
             sequence: manifest.sequence,
             kind: manifest.kind,
             started_at: manifest.started_at,

@@ -87,6 +87,7 @@ impl BackupWriter {
             base: None,
             source: options.source.clone(),
             run_id: options.run_id,
+            whole_run: options.whole_run,
             sequence: base::next_sequence(owned, &options.source)?,
             started_at: options.started_at,
             snapshot_at: facts.snapshot_at,

@@ -27,7 +27,12 @@ impl OwnedRepository {
         self.free_space(options, cancel)
     }
 
-    fn mark_deleted(&self, folder: &BackupFolder, now: u64) -> Result<(), RepositoryError> {
+    /// Writes the record that a user deleted this backup at `now`, microseconds since the epoch: from then on it does not
+    /// exist any more. [`OwnedRepository::free_space`] frees what only it needed.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, and what the storage meets.
+    pub fn mark_deleted(&self, folder: &BackupFolder, now: u64) -> Result<(), RepositoryError> {
         self.check_present()?;
         let _gate = self.close_gate();
         let folders = self.folders(Some(&folder.source))?;

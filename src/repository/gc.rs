@@ -21,11 +21,11 @@ use super::{
     },
     listing::{BackupObjects, FolderState},
     records::{self, Record},
-    session::Session,
+    session::{Session, SessionHead},
 };
 use crate::{
     fail_point,
-    model::{BackupId, PackId, RunId},
+    model::{BackupId, PackId, RunId, SourceKey},
     stream::Cancel,
 };
 
@@ -100,10 +100,11 @@ impl Liveness {
     }
 }
 
-/// Whether a session ends now. Pure.
-fn ends_session(session: &Session, running: bool, committed: &HashSet<RunId>, now: u64) -> bool {
-    !running
-        && (committed.contains(&session.head.run_id) || session.head.started_at.saturating_add(SESSION_EXPIRES) <= now)
+/// Whether a session ends now: its backup is there, or it crashed long ago. Pure. A run may have taken backups of other
+/// sources before, which say nothing about this one.
+fn ends_session(session: &Session, running: bool, committed: &HashSet<(RunId, SourceKey)>, now: u64) -> bool {
+    let SessionHead { run_id, source, started_at, .. } = &session.head;
+    !running && (committed.contains(&(*run_id, source.clone())) || started_at.saturating_add(SESSION_EXPIRES) <= now)
 }
 
 impl OwnedRepository {
@@ -132,7 +133,7 @@ struct Collector<'a> {
     liveness: Liveness,
     /// Backups that were read, so that their packs are live (or explained).
     read: HashSet<BackupId>,
-    committed: HashSet<RunId>,
+    committed: HashSet<(RunId, SourceKey)>,
     /// Only the packs of this session are removed: no folder, and no session.
     given_up: Option<RunId>,
     report: GcReport,
@@ -244,7 +245,7 @@ impl<'a> Collector<'a> {
             return Ok(());
         }
         let (packs, run) = manifest_packs(self.owned, folder)?;
-        self.committed.insert(run);
+        self.committed.insert((run, folder.source.clone()));
         self.liveness.keep(packs);
         self.read.insert(folder.id);
         Ok(())

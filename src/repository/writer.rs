@@ -41,8 +41,10 @@ use crate::{
 pub struct BeginBackup {
     /// What is backed up.
     pub source: SourceKey,
-    /// The run of the job.
+    /// The run of the job. Several backups may have it, of different sources and one after the other.
     pub run_id: RunId,
+    /// Whether the run takes every database of a server.
+    pub whole_run: bool,
     /// When the job began, microseconds since the epoch.
     pub started_at: u64,
     /// Compression level, on the scale of the repository's codec.

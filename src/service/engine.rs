@@ -26,7 +26,7 @@ use super::{
         VerifyRequest,
     },
     reading, restore,
-    selector::Selector,
+    selector::{Chosen, Selector},
     verify,
 };
 use crate::{
@@ -144,12 +144,18 @@ impl Engine {
         Ok((name.clone(), source.clone()))
     }
 
-    /// The backup that a selector means.
+    /// The one backup that a selector means.
     pub(super) fn find(&self, selector: &str) -> Result<(Arc<Opened>, BackupSummary), ServiceError> {
+        let (opened, chosen) = self.choose(selector)?;
+        Ok((opened, chosen.into_one()?))
+    }
+
+    /// What a selector means: a backup, or the backups of a whole run.
+    pub(super) fn choose(&self, selector: &str) -> Result<(Arc<Opened>, Chosen), ServiceError> {
         let opened = self.repository()?;
         let backups = opened.backups();
-        let found = Selector::parse(selector)?.find_or_explain(backups.iter(), || opened.problems().to_vec())?.clone();
-        Ok((opened, found))
+        let chosen = Selector::parse(selector)?.find_or_explain(&backups, || opened.problems().to_vec())?;
+        Ok((opened, chosen))
     }
 
     /// The surroundings of early checks.
@@ -243,6 +249,10 @@ impl Operations for Arc<Engine> {
     }
 
     fn list(&self, filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
+        if !filter.backup.is_empty() {
+            // A backup that cannot be listed is explained.
+            self.choose(&filter.backup)?;
+        }
         listing::page(&self.repository()?.backups(), filter, limit, cursor)
     }
 

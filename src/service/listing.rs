@@ -3,12 +3,14 @@
 //! Invariants: the order is by source, then newest sequence first; a cursor names a place in that order, not a
 //! position, so a walk over pages sees each backup that was there all the time exactly once, whatever comes and goes.
 
+use std::collections::HashSet;
+
 use super::{
     error::ServiceError,
     operations::{ListFilter, Page},
-    selector::parse_source,
+    selector::{Selector, parse_source},
 };
-use crate::model::{ErrorCode, Name, SourceKey, SourceName, name::percent_unescape, summary::BackupSummary};
+use crate::model::{BackupId, ErrorCode, Name, SourceKey, SourceName, name::percent_unescape, summary::BackupSummary};
 
 /// How many backups a page holds when the caller does not say; also the most that one page may hold.
 pub const PAGE_LIMIT: usize = 10_000;
@@ -21,12 +23,21 @@ pub const PAGE_BYTES: usize = 4 << 20;
 struct Wanted<'a> {
     filter: &'a ListFilter,
     source: Option<SourceKey>,
+    /// The ids that the filter's selector means.
+    chosen: Option<HashSet<BackupId>>,
 }
 
 impl<'a> Wanted<'a> {
-    fn by(filter: &'a ListFilter) -> Result<Self, ServiceError> {
+    fn by(filter: &'a ListFilter, backups: &[BackupSummary]) -> Result<Self, ServiceError> {
         let source = if filter.source.is_empty() { None } else { Some(parse_source(&filter.source)?) };
-        Ok(Self { filter, source })
+        let chosen = match filter.backup.as_str() {
+            "" => None,
+            selector => {
+                let chosen = Selector::parse(selector)?.find(backups)?.into_backups();
+                Some(chosen.iter().map(|backup| backup.id).collect())
+            }
+        };
+        Ok(Self { filter, source, chosen })
     }
 
     fn includes(&self, backup: &BackupSummary) -> bool {
@@ -38,6 +49,7 @@ impl<'a> Wanted<'a> {
             && (filter.tag.is_empty() || backup.tags.contains(&filter.tag))
             && backup.snapshot_at >= filter.since
             && (filter.run.is_none() || backup.run_id == filter.run)
+            && self.chosen.as_ref().is_none_or(|ids| ids.contains(&backup.id))
             && (filter.until == 0 || backup.snapshot_at < filter.until)
     }
 }
@@ -68,9 +80,9 @@ pub fn newest<'a>(backups: &'a [BackupSummary], source: &SourceName) -> Option<&
 /// The backups that a filter wants.
 ///
 /// # Errors
-/// `NoSuchSource` for a filter that names none that could be.
+/// `NoSuchSource` for a filter that names none that could be; `NoSuchBackup`, `AmbiguousBackup` for its selector.
 pub fn matching(backups: &[BackupSummary], filter: &ListFilter) -> Result<Vec<BackupSummary>, ServiceError> {
-    let wanted = Wanted::by(filter)?;
+    let wanted = Wanted::by(filter, backups)?;
     Ok(backups.iter().filter(|backup| wanted.includes(backup)).cloned().collect())
 }
 
@@ -85,9 +97,9 @@ pub fn size(backup: &BackupSummary) -> usize {
 /// One page of `backups`, which are in the order of [`sort`].
 ///
 /// # Errors
-/// `NoSuchSource` for a filter that names none that could be; `InvalidArgs` for a cursor that no page gave.
+/// As [`matching`]; `InvalidArgs` for a cursor that no page gave.
 pub fn page(backups: &[BackupSummary], filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
-    let wanted = Wanted::by(filter)?;
+    let wanted = Wanted::by(filter, backups)?;
     let start = match cursor {
         "" => 0,
         text => {
@@ -166,6 +178,13 @@ mod tests {
         let count = |run| matching(&backups, &ListFilter { run: Some(run), ..Default::default() }).unwrap().len();
         assert_eq!(count(run), 4);
         assert_eq!(count(RunId::new()), 0);
+        let of_backup = |selector: &str| {
+            let found = matching(&backups, &ListFilter { backup: selector.to_owned(), ..Default::default() })?;
+            Ok::<_, ServiceError>(found.iter().map(|backup| backup.source.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(of_backup(&format!("all@{run}")).unwrap().len(), 4);
+        assert_eq!(of_backup("all/ü@latest").unwrap(), ["all/ü"]);
+        assert_eq!(of_backup("nothing@latest").unwrap_err().code(), ErrorCode::NoSuchBackup);
     }
 
     #[test]

@@ -17,7 +17,10 @@ mod opening;
 pub mod operations;
 pub mod reading;
 pub mod restore;
+mod runs;
 pub mod selector;
+mod several;
+mod tally;
 pub mod verify;
 
 pub use error::ServiceError;

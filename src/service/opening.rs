@@ -4,6 +4,7 @@
 //! date by the jobs of this daemon after they wrote, for nobody else writes.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,7 +12,13 @@ use std::{
 
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{changes::Changes, engine::Folders, error::ServiceError, known_repository};
+use super::{
+    changes::Changes,
+    engine::Folders,
+    error::ServiceError,
+    jobs::{JobEvent, Jobs},
+    known_repository,
+};
 use crate::{
     config::RepositoryConfig,
     model::{ErrorCode, summary::BackupSummary},
@@ -98,14 +105,17 @@ impl Opened {
         free
     }
 
-    /// Brings the list up to date, after something was written.
+    /// Brings the list up to date, after something was written, and tells the listeners of what came and went.
     ///
     /// # Errors
     /// `RepositoryUnavailable`, `Io`; the list stays as it was.
-    pub(super) fn refresh(&self) -> Result<(), ServiceError> {
+    pub(super) fn refresh(&self, jobs: &Jobs) -> Result<(), ServiceError> {
         let mut catalog = self.catalog();
         if catalog.refresh(self.reading())? {
+            let before = self.backups();
             *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Listed::of(&catalog);
+            // The catalog is still locked, so each difference is told once.
+            changes(&before, &self.backups()).into_iter().for_each(|change| jobs.tell(change));
             self.changes.note();
             self.save(&catalog);
         }
@@ -130,6 +140,17 @@ impl Opened {
     fn trouble(&self) -> MutexGuard<'_, Option<ServiceError>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The backups that one list has and the other has not.
+fn changes(before: &[BackupSummary], now: &[BackupSummary]) -> Vec<JobEvent> {
+    let ids = |list: &[BackupSummary]| list.iter().map(|backup| backup.id).collect::<HashSet<_>>();
+    let (old, new) = (ids(before), ids(now));
+    let added = now.iter().filter(|backup| !old.contains(&backup.id));
+    let removed = before.iter().filter(|backup| !new.contains(&backup.id));
+    let added = added.map(|backup| JobEvent::BackupAdded { id: backup.id, source: backup.source.to_string() });
+    let removed = removed.map(|backup| JobEvent::BackupRemoved { id: backup.id, source: backup.source.to_string() });
+    added.chain(removed).collect()
 }
 
 /// What is known of the repository.

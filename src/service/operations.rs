@@ -46,6 +46,8 @@ pub struct RestoreOptions {
     pub tables: Vec<String>,
     /// Connections that build indexes at once; 0 for one per processor of the daemon's host.
     pub jobs: u32,
+    /// All databases of a run, under their own names, after all roles that are missing.
+    pub all: bool,
 }
 
 /// How deep `verify` looks.
@@ -85,6 +87,8 @@ pub struct ListFilter {
     pub until: u64,
     /// Taken by this run.
     pub run: Option<RunId>,
+    /// What this selector means: one backup, or all of a whole run.
+    pub backup: String,
 }
 
 /// A part of a listing.
@@ -154,8 +158,9 @@ pub struct Overview {
     pub config_problems: Vec<String>,
 }
 
-/// The verbs. The selector of a backup (`backup: &str`) is an id, a unique prefix of one, `SOURCE@latest`, or
-/// `SOURCE@<microseconds>`: the highest sequence whose snapshot is before that time.
+/// The verbs. The selector of a backup (`backup: &str`) is an id, a unique prefix of one, `SOURCE@latest`,
+/// `SOURCE@<microseconds>`: the highest sequence whose snapshot is before that time, or `SOURCE@<run>`. The name of a
+/// source that is a whole server means all backups of a run; verbs about a single backup refuse that with `InvalidArgs`.
 pub trait Operations: Send + Sync {
     /// Starts a backup.
     ///

@@ -12,6 +12,8 @@ use super::{
     jobs::{JobHandle, JobOutcome, JobRequest},
     listing,
     operations::{Caller, ListFilter, VerifyLevel, VerifyRequest},
+    selector::Chosen,
+    several,
 };
 use crate::{
     model::{
@@ -57,32 +59,23 @@ pub fn examine(
 /// # Errors
 /// `BackupDamaged` naming what is damaged; `UnsupportedFormat` or `Io` where a backup could not be looked at.
 pub fn judge(report: &VerifyReport) -> Result<(), ServiceError> {
-    let sentences = |lists: &mut dyn Iterator<Item = (String, String)>| -> String {
-        let mut list: Vec<String> = lists.map(|(id, problem)| format!("{id}: {problem}")).collect();
-        let more = list.len().saturating_sub(8);
-        list.truncate(8);
-        if more > 0 {
-            list.push(format!("and {more} more"));
-        }
-        list.join("; ")
-    };
     if !report.damaged.is_empty() {
-        let mut damaged = report.damaged.iter().map(|(folder, problems)| (folder.id.short(), problems.join(", ")));
+        let damaged = report.damaged.iter().map(|(folder, problems)| (folder.id.short(), problems.join(", ")));
         return Err(ServiceError::new(
             ErrorCode::BackupDamaged,
             format!(
                 "{} of {} backups are damaged: {}",
                 report.damaged.len(),
                 report.damaged.len() + report.good.len() + report.skipped.len(),
-                sentences(&mut damaged)
+                several::enumerate(damaged)
             ),
         ));
     }
     if !report.skipped.is_empty() {
-        let mut skipped = report.skipped.iter().map(|(folder, why)| (folder.id.short(), why.clone()));
+        let skipped = report.skipped.iter().map(|(folder, why)| (folder.id.short(), why.clone()));
         return Err(ServiceError::new(
             ErrorCode::Io,
-            format!("{} backups could not be verified: {}", report.skipped.len(), sentences(&mut skipped)),
+            format!("{} backups could not be verified: {}", report.skipped.len(), several::enumerate(skipped)),
         ));
     }
     Ok(())
@@ -111,9 +104,16 @@ pub(super) fn submit(engine: &Arc<Engine>, caller: Caller, request: VerifyReques
         let all = listing::matching(&opened.backups(), &filter)?;
         (all, request.source.clone(), String::new())
     } else {
-        let (_, summary) = engine.find(&request.backup)?;
-        let (source, id) = (summary.source.to_string(), summary.id.to_string());
-        (vec![summary], source, id)
+        match engine.choose(&request.backup)?.1 {
+            Chosen::One(summary) => {
+                let (source, id) = (summary.source.to_string(), summary.id.to_string());
+                (vec![*summary], source, id)
+            }
+            Chosen::Whole(backups) => {
+                let source = backups.first().map(|backup| backup.source.source.to_string());
+                (backups, source.unwrap_or_default(), String::new())
+            }
+        }
     };
     let job = JobRequest { job_type: JobType::Verify, source, exclusive: None, backup, uid: caller.uid, timeout: None };
     let engine_of_job = engine.clone();
@@ -129,7 +129,7 @@ fn run(
     let opened = engine.repository()?;
     let report = examine(opened.reading(), backups, level, &job.context)?;
     opened.owned().record_findings(&report)?;
-    opened.refresh()?;
+    opened.refresh(engine.jobs())?;
     for (folder, problems) in &report.damaged {
         tracing::error!(BACKUPD_BACKUP = %folder.id, "backup {} of {} is damaged: {}", folder.id.short(), folder.source, problems.join("; "));
     }

@@ -21,7 +21,7 @@ use backupd::{
     service::{
         ServiceError,
         changes::Changes,
-        jobs::{JobHandle, JobLimits, JobOutcome, JobRequest, Jobs, Work},
+        jobs::{JobEvent, JobHandle, JobLimits, JobOutcome, JobRequest, Jobs, Work},
         listing,
         operations::{
             Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
@@ -118,6 +118,7 @@ impl Simulation {
 
     fn held(&self) -> Work {
         let mut released = self.released.subscribe();
+        let jobs = self.jobs.clone();
         Box::new(move |job: &JobHandle| {
             job.context.progress.enter(Phase::Data);
             job.context.progress.expect_bytes(1000);
@@ -129,7 +130,9 @@ impl Simulation {
                 }
             })?;
             let statistics = serde_json::Map::from_iter([("rows".to_owned(), 5.into())]);
-            Ok(JobOutcome { backup: Some(BackupId([0xab; 16])), statistics, failure: None })
+            let id = BackupId([0xab; 16]);
+            jobs.tell(JobEvent::BackupAdded { id, source: "shop".to_owned() });
+            Ok(JobOutcome { backup: Some(id), statistics, failure: None })
         })
     }
 

@@ -92,7 +92,7 @@ async fn signals_come_in_their_order_and_tell_the_outcome() {
     let arguments = arguments.args().unwrap();
     assert_eq!((arguments.result.as_str(), arguments.error_name.as_str()), ("done", ""));
     assert_eq!(u64::try_from(arguments.statistics["rows"].clone()).unwrap(), 5);
-    let end = ["Finished", "JobRemoved", "BackupAdded", "InterfacesRemoved"];
+    let end = ["BackupAdded", "Finished", "JobRemoved", "InterfacesRemoved"];
     let seen = until(&mut elsewhere, "InterfacesRemoved").await;
     assert_eq!(seen, end);
 

@@ -21,3 +21,4 @@ mod sqlite_damage;
 mod sqlite_kill;
 mod sqlite_rights;
 mod watching;
+mod whole_server;

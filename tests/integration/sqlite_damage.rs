@@ -27,6 +27,7 @@ fn take(repository: &Path, database: &Path, context: &JobContext) -> BackupFolde
         .begin_backup(BeginBackup {
             source: SourceKey::single("app".parse().expect("a name")),
             run_id: RunId::new(),
+            whole_run: false,
             started_at: now_micros(),
             level: 1,
             chunker: ChunkerParameters::fixed(1024),

@@ -1,4 +1,4 @@
-//! `delete`: delete backups, one job after the other.
+//! `delete`: delete backups, one job after the other; those of a whole run in one.
 
 use super::{
     super::{
@@ -12,35 +12,42 @@ use super::{
         selector,
         table::visible,
     },
-    took,
+    list, took,
 };
 use crate::{
     bus::{proxy::ManagerProxy, types::Options},
-    model::ErrorCode,
+    model::{ErrorCode, summary::BackupSummary},
 };
 
 pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteArguments) -> Result<(), CtlError> {
     // Resolved first: SOURCE@latest must mean the same before and after the first deletion.
-    let mut ids: Vec<String> = Vec::new();
+    let mut targets: Vec<Target> = Vec::new();
     for backup in &arguments.backups {
-        let (id, sentence) = resolve(client.manager(), &selector::selector(backup)?).await?;
-        if ids.contains(&id) {
-            return Err(CtlError::usage(format!("{backup} names the backup {id}, which was named before")));
+        let target = Target::resolve(client.manager(), &selector::selector(backup)?).await?;
+        if let Some(other) = targets.iter().find(|other| other.ids.iter().any(|id| target.ids.contains(id))) {
+            let message = format!("{backup} names what {} names as well, which was named before", other.selector);
+            return Err(CtlError::usage(message));
         }
         if !arguments.yes {
-            say(sentence);
+            target.lines.iter().for_each(say);
         }
-        ids.push(id);
+        targets.push(target);
     }
     if !arguments.yes {
-        let question = format!("Delete {}?", human::plural(ids.len(), "backup"));
-        confirm::ask(&question, "the deletion").await?;
+        let number = targets.iter().map(|target| target.ids.len()).sum();
+        confirm::ask(&format!("Delete {}?", human::plural(number, "backup")), "the deletion").await?;
     }
     let mut records = Vec::new();
     let mut outcome = Ok(());
-    for id in &ids {
-        let start = async |manager: ManagerProxy<'static>| manager.delete_backup(id, &Options::new(), 0).await;
-        let title = format!("deletion of {}", &id[..8.min(id.len())]);
+    for Target { selector, ids, .. } in &targets {
+        let start = async |manager: ManagerProxy<'static>| manager.delete_backup(selector, &Options::new(), 0).await;
+        let (what, title) = match ids.as_slice() {
+            [id] => (id.clone(), format!("deletion of {}", &id[..8.min(id.len())])),
+            _ => {
+                let what = format!("{} of {selector}", human::plural(ids.len(), "backup"));
+                (what.clone(), format!("deletion of {what}"))
+            }
+        };
         let job = match follow::run(&mut client, output, &title, OnInterrupt::Detach, start).await {
             Ok(job) => job,
             Err(error) => {
@@ -52,7 +59,7 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteA
         if outcome.is_ok() && !output.is_quiet() && !output.is_json() {
             let freed = job.view.statistics.get("freed_bytes").and_then(serde_json::Value::as_u64);
             let freed = freed.map_or_else(String::new, |bytes| format!(", {} freed", human::size(bytes)));
-            output.line(format_args!("Deleted {id} in {}{freed}.", took(&job)))?;
+            output.line(format_args!("Deleted {what} in {}{freed}.", took(&job)))?;
         }
         records.push(job.json);
         if outcome.is_err() {
@@ -65,15 +72,40 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteA
     outcome
 }
 
-/// The id of a backup, and a line about it.
-async fn resolve(manager: &ManagerProxy<'static>, selector: &str) -> Result<(String, String), CtlError> {
-    let mut properties = manager.get_backup(selector, 0).await?;
-    let mut text = |name: &str| properties.remove(name).and_then(|value| String::try_from(value).ok());
-    let id =
-        text("id").ok_or_else(|| CtlError::new(ErrorCode::NotSupported, "the daemon gave a backup without an id"))?;
-    let source = text("source").unwrap_or_default();
-    let description = text("description").unwrap_or_default();
-    let taken = properties.remove("snapshot-at").and_then(|value| u64::try_from(value).ok()).unwrap_or_default();
-    let sentence = format!("{} of {source}, {} {}", &id[..8.min(id.len())], human::time(taken), visible(&description));
-    Ok((id, sentence.trim_end().to_owned()))
+/// What is deleted by one job.
+struct Target {
+    /// How the daemon is told: an id, or SOURCE@RUN.
+    selector: String,
+    ids: Vec<String>,
+    /// A line about each.
+    lines: Vec<String>,
+}
+
+impl Target {
+    async fn resolve(manager: &ManagerProxy<'static>, selector: &str) -> Result<Self, CtlError> {
+        let backups = list::of_selector(manager, selector).await?;
+        let Some(first) = backups.first() else {
+            return Err(CtlError::new(ErrorCode::NoSuchBackup, format!("{selector} means no backup")));
+        };
+        let ids: Vec<String> = backups.iter().map(|backup| backup.id.to_string()).collect();
+        let lines = backups.iter().map(line).collect();
+        let selector = match ids.as_slice() {
+            [id] => id.clone(),
+            [id, ..] => {
+                let run = manager.get_backup(id, 0).await?.remove("run-id").and_then(|run| String::try_from(run).ok());
+                let run = run.ok_or_else(|| {
+                    CtlError::new(ErrorCode::NotSupported, "the daemon does not say which run took a backup")
+                })?;
+                format!("{}@{run}", first.source.source)
+            }
+            [] => selector.to_owned(),
+        };
+        Ok(Self { selector, ids, lines })
+    }
+}
+
+fn line(backup: &BackupSummary) -> String {
+    let BackupSummary { id, source, snapshot_at, description, .. } = backup;
+    let line = format!("{} of {source}, {} {}", id.short(), human::time(*snapshot_at), visible(description));
+    line.trim_end().to_owned()
 }

@@ -12,7 +12,7 @@ use super::super::{
     table::{Column, Table, visible},
 };
 use crate::{
-    bus::types::list_filter_to_wire,
+    bus::{proxy::ManagerProxy, types::list_filter_to_wire},
     clock::now_micros,
     model::{ErrorCode, summary::BackupSummary},
     service::operations::ListFilter,
@@ -20,28 +20,41 @@ use crate::{
 
 pub(super) async fn run(client: &Client, output: &Output, arguments: &ListArguments) -> Result<(), CtlError> {
     let filter = filter(arguments)?;
-    let mut backups: Vec<BackupSummary> = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let (rows, next) = client.manager().list_backups(&list_filter_to_wire(&filter), 0, &cursor, 0).await?;
-        backups.reserve(rows.len());
-        for row in rows {
-            backups.push(row.try_into()?);
-        }
-        if next.is_empty() {
-            break;
-        }
-        if next == cursor {
-            return Err(CtlError::new(ErrorCode::Internal, "the daemon's listing does not get on"));
-        }
-        cursor = next;
-    }
+    let backups = all(client.manager(), &filter).await?;
     // A list that lacks backups says so, but is a list all the same.
     let problem = client.manager().repository_problem().await?;
     if !problem.is_empty() {
         say(format_args!("Not all backups can be listed: {}", visible(&problem)));
     }
     print(output, &backups)
+}
+
+/// The backups that a selector of the daemon's means: one, or those of a whole run.
+pub(super) async fn of_selector(
+    manager: &ManagerProxy<'static>,
+    selector: &str,
+) -> Result<Vec<BackupSummary>, CtlError> {
+    all(manager, &ListFilter { backup: selector.to_owned(), ..ListFilter::default() }).await
+}
+
+/// All parts of a listing.
+async fn all(manager: &ManagerProxy<'static>, filter: &ListFilter) -> Result<Vec<BackupSummary>, CtlError> {
+    let mut backups: Vec<BackupSummary> = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let (rows, next) = manager.list_backups(&list_filter_to_wire(filter), 0, &cursor, 0).await?;
+        backups.reserve(rows.len());
+        for row in rows {
+            backups.push(row.try_into()?);
+        }
+        if next.is_empty() {
+            return Ok(backups);
+        }
+        if next == cursor {
+            return Err(CtlError::new(ErrorCode::Internal, "the daemon's listing does not get on"));
+        }
+        cursor = next;
+    }
 }
 
 /// The filter for the service.
@@ -51,7 +64,7 @@ pub(in crate::ctl) fn filter(arguments: &ListArguments) -> Result<ListFilter, Ct
         tag: arguments.tag.clone(),
         since: arguments.since.as_deref().map(selector::since).transpose()?.unwrap_or_default(),
         until: arguments.until.as_deref().map(selector::until).transpose()?.unwrap_or_default(),
-        run: None,
+        ..ListFilter::default()
     })
 }
 
@@ -69,8 +82,9 @@ pub(super) fn json(backup: &BackupSummary) -> Result<Value, CtlError> {
     let odd = |error: serde_json::Error| CtlError::new(ErrorCode::Internal, error.to_string());
     let mut value = serde_json::to_value(backup).map_err(odd)?;
     if let Value::Object(fields) = &mut value {
-        // Only the repository itself gives it, the bus does not: a listing is the same either way.
+        // Only the repository itself gives these, the bus does not: a listing is the same either way.
         fields.remove("run_id");
+        fields.remove("whole_run");
         fields.entry("child").or_insert(Value::Null);
         if backup.verified_at == 0 {
             fields.insert("verified_at".to_owned(), Value::Null);
@@ -133,6 +147,7 @@ mod tests {
             id: BackupId([byte; 16]),
             source: SourceKey::single("shop".parse().unwrap()),
             run_id: None,
+            whole_run: false,
             sequence: u64::from(byte),
             kind: Kind::Logical,
             started_at: 1,

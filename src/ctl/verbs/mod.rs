@@ -9,6 +9,7 @@ mod jobs;
 pub(super) mod list;
 mod reload;
 pub(super) mod restore;
+pub(super) mod restore_all;
 pub(super) mod show;
 mod sources;
 mod status;

@@ -10,12 +10,14 @@ use super::{
         client::Client,
         confirm,
         error::CtlError,
-        follow::{self, OnInterrupt},
+        follow::{self, Finished, OnInterrupt},
         human,
         output::{Output, say},
         table::visible,
     },
-    conclude, took,
+    conclude,
+    restore_all::{AllPlan, AllRestored},
+    took,
 };
 use crate::{
     bus::{proxy::ManagerProxy, types::restore_options_to_wire},
@@ -23,7 +25,7 @@ use crate::{
 };
 
 pub(super) async fn run(mut client: Client, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
-    let selector = arguments.backup.selector()?;
+    let selector = arguments.selector()?;
     let options = arguments.options();
     if arguments.dry_run {
         let text = client.manager().plan_restore(&selector, &restore_options_to_wire(&options), 0).await?;
@@ -40,7 +42,20 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &Restore
         return follow::start_only(&client, output, start).await;
     }
     let job = follow::run(&mut client, output, "restore", OnInterrupt::Detach, start).await?;
-    conclude(output, &job, || sentence(&job.view.statistics, &took(&job)))
+    match AllRestored::of(&job.view.statistics) {
+        Some(restored) => print_all(output, &job, &restored),
+        None => conclude(output, &job, || sentence(&job.view.statistics, &took(&job))),
+    }
+}
+
+/// Prints what became of each database. That some failed is the error.
+fn print_all(output: &Output, job: &Finished, restored: &AllRestored) -> Result<(), CtlError> {
+    if output.is_json() {
+        output.json(&job.json)?;
+    } else if !output.is_quiet() {
+        output.text(&restored.lines(&took(job)))?;
+    }
+    job.check()
 }
 
 /// Shows a plan and asks whether to carry it out; does not ask about one that would fail.
@@ -84,7 +99,13 @@ pub(in crate::ctl) fn sentence(statistics: &serde_json::Map<String, serde_json::
 #[derive(Debug)]
 struct Plan {
     json: serde_json::Value,
-    view: PlanView,
+    view: View,
+}
+
+#[derive(Debug)]
+enum View {
+    One(Box<PlanView>),
+    All(Box<AllPlan>),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -117,9 +138,9 @@ struct PlannedBackup {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Remark {
-    what: String,
-    message: String,
+pub(super) struct Remark {
+    pub(super) what: String,
+    pub(super) message: String,
 }
 
 impl Plan {
@@ -127,23 +148,34 @@ impl Plan {
         let odd =
             |error| CtlError::new(ErrorCode::NotSupported, format!("cannot read the plan of the restore: {error}"));
         let json: serde_json::Value = serde_json::from_str(text).map_err(odd)?;
-        let view = serde_json::from_value(json.clone()).map_err(odd)?;
+        // Only a plan for all databases of a run has several.
+        let view = match json.get("databases") {
+            Some(_) => View::All(serde_json::from_value(json.clone()).map_err(odd)?),
+            None => View::One(serde_json::from_value(json.clone()).map_err(odd)?),
+        };
         Ok(Self { json, view })
     }
 
     fn for_people(&self) -> String {
-        let PlanView {
-            server,
-            server_version,
-            target,
-            to,
-            backup,
-            steps,
-            obstacles,
-            notices,
-            space_needed,
-            space_free,
-        } = &self.view;
+        match &self.view {
+            View::One(view) => view.for_people(),
+            View::All(view) => view.for_people(),
+        }
+    }
+
+    /// What stands in the way, as the error that the restore would give.
+    fn check(&self) -> Result<(), CtlError> {
+        match &self.view {
+            View::One(view) => check(&view.obstacles),
+            View::All(view) => view.check(),
+        }
+    }
+}
+
+impl PlanView {
+    fn for_people(&self) -> String {
+        let Self { server, server_version, target, to, backup, steps, obstacles, notices, space_needed, space_free } =
+            self;
         let is_file = !backup.sqlite_version.is_empty();
         let from = match is_file {
             true => format!("an SQLite database, read by {}", backup.sqlite_version),
@@ -181,18 +213,18 @@ impl Plan {
         }
         text
     }
+}
 
-    /// What stands in the way, as the error that the restore would give.
-    fn check(&self) -> Result<(), CtlError> {
-        let obstacles = &self.view.obstacles;
-        let Some(first) = obstacles.first() else { return Ok(()) };
-        let code = if first.what == "target-exists" { ErrorCode::TargetExists } else { ErrorCode::RestoreRefused };
-        let rest = match obstacles.len() {
-            1 => String::new(),
-            number => format!(" (and {} more)", number - 1),
-        };
-        Err(CtlError::new(code, format!("the restore would fail: {}{rest}", first.message)))
-    }
+/// What stands in the way, as the error that the restore would give.
+pub(super) fn check(obstacles: &[Remark]) -> Result<(), CtlError> {
+    let Some(first) = obstacles.first() else { return Ok(()) };
+    let exists = obstacles.iter().any(|obstacle| obstacle.what == "target-exists");
+    let code = if exists { ErrorCode::TargetExists } else { ErrorCode::RestoreRefused };
+    let rest = match obstacles.len() {
+        1 => String::new(),
+        number => format!(" (and {} more)", number - 1),
+    };
+    Err(CtlError::new(code, format!("the restore would fail: {}{rest}", first.message)))
 }
 
 #[cfg(test)]

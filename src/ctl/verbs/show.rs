@@ -1,16 +1,20 @@
-//! `show`: everything about one backup, and the commands that restore it without this program.
+//! `show`: everything about one backup, and the commands that restore it without this program; of a whole run, the
+//! backups that it took.
 
 use std::fmt::Write as _;
 
 use serde::Deserialize;
 
-use super::super::{
-    arguments::BackupArguments,
-    client::Client,
-    error::CtlError,
-    human,
-    output::Output,
-    table::{Column, Table, visible},
+use super::{
+    super::{
+        arguments::BackupArguments,
+        client::Client,
+        error::CtlError,
+        human,
+        output::Output,
+        table::{Column, Table, visible},
+    },
+    list,
 };
 use crate::clock::now_micros;
 use crate::model::{ErrorCode, manifest::Manifest, manifest::Table as ManifestTable, summary::BackupSummary};
@@ -19,8 +23,15 @@ use crate::model::{ErrorCode, manifest::Manifest, manifest::Table as ManifestTab
 const TABLES_SHOWN: usize = 20;
 
 pub(super) async fn run(client: &Client, output: &Output, arguments: &BackupArguments) -> Result<(), CtlError> {
-    let text = client.manager().describe_backup(&arguments.selector()?, 0).await?;
-    print(output, serde_json::from_str(&text).map_err(odd)?)
+    let selector = arguments.selector()?;
+    match client.manager().describe_backup(&selector, 0).await.map_err(CtlError::from) {
+        // A whole run is no single backup.
+        Err(error) if error.is_usage() => match list::of_selector(client.manager(), &selector).await {
+            Ok(run) => list::print(output, &run),
+            Err(_) => Err(error),
+        },
+        text => print(output, serde_json::from_str(&text?).map_err(odd)?),
+    }
 }
 
 fn odd(error: serde_json::Error) -> CtlError {

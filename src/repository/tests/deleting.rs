@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::repository::{
+    BackupWriter,
     layout::{DELETED, PACKS},
     listing::FolderState,
     session,
@@ -108,16 +109,40 @@ fn losing_half_without_a_reason_is_refused() {
     assert_eq!(listed(&owned), [small.folder]);
 }
 
-#[test]
-fn crashed_sessions_expire() {
-    let world = World::new();
-    let owned = world.own();
-    let mut writer = owned.begin_backup(world.begin()).unwrap();
+/// A backup that has stored a pack and goes no further.
+fn begun_with_a_pack(owned: &OwnedRepository, options: BeginBackup) -> BackupWriter {
+    let mut writer = owned.begin_backup(options).unwrap();
     let mut noise = vec![0; 35 << 20];
     blake3::Hasher::new().finalize_xof().fill(&mut noise);
     writer.begin_file("a", FileRole::Data).unwrap();
     writer.bytes().write(&noise).unwrap();
     writer.end_file(Vec::new()).unwrap();
+    writer
+}
+
+#[test]
+fn a_crashed_session_outlives_what_its_run_had_committed_of_others() {
+    let world = World::new();
+    let owned = world.own();
+    let database = |name: &str| SourceKey { child: Some(name.into()), ..source() };
+    let of = |name: &str, run_id| BeginBackup { source: database(name), run_id, whole_run: true, ..world.begin() };
+    let run = RunId::new();
+    let first = take(&owned, of("a", run), &files(1, 1000)).unwrap();
+    std::mem::forget(begun_with_a_pack(&owned, of("b", run)));
+    owned.running().clear();
+    assert_eq!(owned.free_space(now(), &Cancel::new()).unwrap().packs, 0, "a retry may use it");
+    assert_eq!(session::read_all(owned.storage()).unwrap().len(), 1);
+    let retried = owned.begin_backup(of("b", RunId::new())).unwrap();
+    assert_eq!(session::read_all(owned.storage()).unwrap()[1].packs.len(), 1, "the retry relies on what was stored");
+    drop(retried);
+    assert_eq!(listed(&owned), [first.folder]);
+}
+
+#[test]
+fn crashed_sessions_expire() {
+    let world = World::new();
+    let owned = world.own();
+    let writer = begun_with_a_pack(&owned, world.begin());
     assert_eq!(owned.free_space(now(), &Cancel::new()).unwrap().packs, 0, "it runs");
     std::mem::forget(writer);
     owned.running().clear();

@@ -68,6 +68,7 @@ pub(super) fn begin(scratch: &Path) -> BeginBackup {
     BeginBackup {
         source: source(),
         run_id: RunId::new(),
+        whole_run: false,
         started_at: now_micros(),
         level: 1,
         chunker: ChunkerParameters::with_average(4096),

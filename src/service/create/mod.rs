@@ -1,149 +1,138 @@
-//! `create`: checks, then one job that dumps a source into a new backup.
+//! `create`: checks, then one job that dumps a source into a new backup, or all databases of a server into one each.
 
+mod databases;
+mod one;
+mod outcome;
 mod taking;
+mod whole;
 
 use std::sync::Arc;
 
+use self::{one::Creation, taking::Taking, whole::WholeServer};
 use super::{
     engine::Engine,
     error::ServiceError,
-    jobs::{JobHandle, JobOutcome, JobRequest},
+    jobs::{JobOutcome, JobRequest, Work},
     operations::{Caller, CreateOptions},
+    selector::parse_source,
 };
 use crate::{
-    clock::now_micros,
-    config::{Config, SourceConfig},
+    config::{Config, SourceConfig, SourceKind},
     model::{
         ErrorCode, SourceKey, SourceName,
-        job::{JobNumber, JobType, Phase},
+        job::{JobNumber, JobType},
+        manifest::Selection,
     },
-    repository::{BeginBackup, ManifestFacts},
+    source::postgres::dump::SharedGlobals,
 };
-use taking::{Preflight, Taking};
 
-/// Two backups of one source never run at once.
+/// Two backups of one source never run at once, nor of two databases of one.
 pub(super) fn exclusive_key(source: &SourceName) -> String {
     format!("create {source}")
 }
 
-/// Makes the early checks and submits the job.
+/// Makes the early checks and submits the job. `source` is `NAME`, or `NAME/DATABASE` for one database of a server.
 pub(super) fn submit(
     engine: &Arc<Engine>,
     caller: Caller,
     source: &str,
     options: CreateOptions,
 ) -> Result<JobNumber, ServiceError> {
-    let (name, source) = engine.enabled_source(source)?;
+    let (key, source) = enabled_source(engine, source)?;
     engine.repository()?;
-    let key = exclusive_key(&name);
-    if let Some(number) = engine.jobs().holder(&key) {
+    let exclusive = exclusive_key(&key.source);
+    if let Some(number) = engine.jobs().holder(&exclusive) {
         return Err(ServiceError::new(
             ErrorCode::SourceBusy,
-            format!("source {name} is being backed up by job {number}; wait for it or cancel it"),
+            format!("source {} is being backed up by job {number}; wait for it or cancel it", key.source),
         ));
     }
-    let taking = Taking::of(&source.kind, &options.selection)?;
-    taking.preflight(engine.early_checks()?.context())?;
-
     let job = JobRequest {
         job_type: JobType::Create,
-        source: name.to_string(),
-        exclusive: Some(key),
+        source: key.to_string(),
+        exclusive: Some(exclusive),
         backup: String::new(),
         uid: caller.uid,
         timeout: source.timeout,
     };
-    let engine_of_job = engine.clone();
-    let config = engine.config();
-    engine.jobs().submit(
-        job,
-        Box::new(move |handle| {
-            let backup =
-                Creation { engine: &engine_of_job, config: &config, name: &name, source: &source, options: &options };
-            backup.run(&taking, handle)
-        }),
-    )
+    let asked = Asked { engine: engine.clone(), config: engine.config(), key, source, options };
+    let work = asked.check()?;
+    engine.jobs().submit(job, work)
 }
 
-/// One backup in the making.
-struct Creation<'a> {
-    engine: &'a Arc<Engine>,
-    config: &'a Config,
-    name: &'a SourceName,
-    source: &'a SourceConfig,
-    options: &'a CreateOptions,
+/// The configuration of what is to be backed up.
+fn enabled_source(engine: &Engine, text: &str) -> Result<(SourceKey, SourceConfig), ServiceError> {
+    // What is not the name of a source may be that of a broken file, which says more than that.
+    let key = match parse_source(text) {
+        Ok(key) => key,
+        Err(_) => return engine.enabled_source(text).map(|(name, source)| (SourceKey::single(name), source)),
+    };
+    let (_, source) = engine.enabled_source(key.source.as_str())?;
+    let whole = matches!(&source.kind, SourceKind::Postgres(postgres) if postgres.all.is_some());
+    if key.child.is_some() && !whole {
+        return Err(ServiceError::new(
+            ErrorCode::NoSuchSource,
+            format!("source {} is one database, not a whole server: write {:?}", key.source, key.source.as_str()),
+        ));
+    }
+    Ok((key, source))
 }
 
-impl Creation<'_> {
-    fn run(&self, taking: &Taking, job: &JobHandle) -> Result<JobOutcome, ServiceError> {
-        let context = &job.context;
-        context.progress.enter(Phase::Checking);
-        let opened = self.engine.repository()?;
-        let started_at = now_micros();
-        // A job that waited finds another world than the one that was checked when it was asked for.
-        let preflight = taking.preflight(context)?;
-        let key = SourceKey::single(self.name.clone());
-        self.check_space(&key, &preflight)?;
+/// What was asked for.
+struct Asked {
+    engine: Arc<Engine>,
+    config: Arc<Config>,
+    key: SourceKey,
+    source: SourceConfig,
+    options: CreateOptions,
+}
 
-        let mut writer = opened.owned().begin_backup(BeginBackup {
-            source: key,
-            run_id: job.run_id,
-            started_at,
-            level: self.config.repository.codec.level,
-            chunker: preflight.chunker,
-            threads: compression_threads(self.config),
-            max_size: self.source.max_size,
-            scratch: context.scratch.clone(),
-            cancel: context.cancel.clone(),
-            progress: context.progress.clone(),
-            verify_members: self.config.repository.compare,
-        })?;
-        let facts = taking.take(&mut writer, context)?;
-        context.progress.enter(Phase::Committing);
-        context.cancel.check()?;
-        let committed = writer.commit(ManifestFacts {
-            description: self.options.description.clone(),
-            tags: self.options.tags.clone(),
-            ..facts
-        })?;
-        for missing in &committed.manifest.incomplete {
-            tracing::warn!(BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.name, missing.what, missing.message);
+impl Asked {
+    /// Makes the early checks; gives the work of the job.
+    fn check(self) -> Result<Work, ServiceError> {
+        let checks = self.engine.early_checks()?;
+        if let Some(whole) = self.whole()? {
+            whole.choose(checks.context())?;
+            return Ok(Box::new(move |job| match self.whole()? {
+                Some(whole) => whole.run(job),
+                None => Err(ServiceError::new(ErrorCode::Internal, "the whole server became something else")),
+            }));
         }
-        opened.refresh()?;
-        Ok(JobOutcome::new(Some(committed.id), committed.manifest.statistics))
+        let taking = match (&self.source.kind, &self.key.child) {
+            (SourceKind::Postgres(postgres), Some(database)) => {
+                Taking::of_database(postgres, database, &self.options.selection, &SharedGlobals::default())?
+            }
+            (kind, _) => Taking::of(kind, &self.options.selection)?,
+        };
+        taking.preflight(checks.context())?;
+        Ok(Box::new(move |job| {
+            let creation = Creation {
+                engine: &self.engine,
+                config: &self.config,
+                source: &self.source,
+                options: &self.options,
+                key: self.key.clone(),
+                run_id: job.run_id,
+                whole_run: false,
+            };
+            let committed = creation.run(&taking, &job.context)?;
+            self.engine.repository()?.refresh(self.engine.jobs())?;
+            Ok(JobOutcome::new(Some(committed.id), committed.manifest.statistics))
+        }))
     }
 
-    /// Refuses to begin what will not fit: the reserve of the repository's file system, and what this backup is likely
-    /// to add. The last backup tells how much; for a first one an eighth of the database is taken, which compressed
-    /// dumps without their indexes seldom stay below.
-    fn check_space(&self, key: &SourceKey, preflight: &Preflight) -> Result<(), ServiceError> {
-        let opened = self.engine.repository()?;
-        let Some(free) = opened.free_bytes()? else { return Ok(()) };
-        let backups = opened.backups();
-        let likely = match backups.iter().find(|backup| backup.source == *key) {
-            Some(last) => last.new_bytes,
-            None => preflight.database_bytes / 8,
-        };
-        let reserve = self.config.repository.reserve;
-        if free < reserve.saturating_add(likely) {
+    /// The run over all databases, if that is what was asked for.
+    fn whole(&self) -> Result<Option<WholeServer<'_>>, ServiceError> {
+        let SourceKind::Postgres(postgres) = &self.source.kind else { return Ok(None) };
+        let (Some(all), None) = (&postgres.all, &self.key.child) else { return Ok(None) };
+        let selection = &self.options.selection;
+        if *selection != (Selection { schema_only: selection.schema_only, ..Selection::default() }) {
             return Err(ServiceError::new(
-                ErrorCode::NoSpace,
-                format!(
-                    "cannot back up {}: the file system of {} has {free} bytes free, of which {reserve} are reserved, and \
-                      the backup will likely add {likely}; free some space or lower [repository] reserve",
-                    self.name,
-                    self.config.repository.path.display()
-                ),
+                ErrorCode::InvalidArgs,
+                format!("tables and schemas are chosen for one database: {}/DATABASE", self.key.source),
             ));
         }
-        Ok(())
-    }
-}
-
-/// Threads that compress. One more than there are processors would only take time from the server on the same host.
-fn compression_threads(config: &Config) -> usize {
-    match config.limits.compression_threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads as usize,
+        let Self { engine, config, key, source, options } = self;
+        Ok(Some(WholeServer { engine, config, name: &key.source, source, postgres, all, options }))
     }
 }

@@ -3,14 +3,14 @@
 use crate::{
     config::{PostgresConfig, SourceKind},
     model::{
-        ErrorCode,
+        ErrorCode, Name,
         manifest::{ChunkerParameters, Kind, Selection},
     },
     repository::ManifestFacts,
     service::ServiceError,
     source::{
         JobContext, SetSink,
-        postgres::dump::{self as postgres, DumpRequest},
+        postgres::dump::{self as postgres, DumpRequest, SharedGlobals},
         sqlite,
     },
 };
@@ -43,7 +43,7 @@ impl Taking {
     pub(super) fn of(kind: &SourceKind, narrower: &Selection) -> Result<Self, ServiceError> {
         match kind {
             SourceKind::Postgres(postgres) => {
-                postgres_request(postgres, narrower).map(|request| Self::Postgres(Box::new(request)))
+                Self::of_database(postgres, &postgres.connection.database, narrower, &SharedGlobals::default())
             }
             SourceKind::Sqlite(sqlite) if *narrower == Selection::default() => Ok(Self::Sqlite(sqlite.clone())),
             SourceKind::Sqlite(_) => Err(ServiceError::new(
@@ -51,6 +51,19 @@ impl Taking {
                 "an SQLite database is backed up whole; tables and schemas cannot be chosen",
             )),
         }
+    }
+
+    /// One database of a server. Dumps with the same `globals` make the script of the roles once.
+    pub(super) fn of_database(
+        postgres: &PostgresConfig,
+        database: &Name,
+        narrower: &Selection,
+        globals: &SharedGlobals,
+    ) -> Result<Self, ServiceError> {
+        let mut request = postgres_request(postgres, narrower)?;
+        request.connection.database = database.clone();
+        request.globals = globals.clone();
+        Ok(Self::Postgres(Box::new(request)))
     }
 
     /// The checks that are made before the job is accepted and again when it starts.
@@ -125,5 +138,6 @@ fn postgres_request(config: &PostgresConfig, narrower: &Selection) -> Result<Dum
         selection,
         lock_timeout: config.lock_timeout,
         client_bin_dir: config.client_bin_dir.clone(),
+        globals: SharedGlobals::default(),
     })
 }

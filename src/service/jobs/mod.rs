@@ -109,7 +109,7 @@ impl From<&Limits> for JobLimits {
     }
 }
 
-/// Something that happened to a job.
+/// Something that happened to a job, or to the list of backups by one.
 #[derive(Debug, Clone)]
 pub enum JobEvent {
     /// It was accepted, and may already run.
@@ -118,4 +118,18 @@ pub enum JobEvent {
     Started(JobNumber),
     /// It ended; this is what history keeps.
     Finished(Box<JobRecord>),
+    /// A backup is complete and in the list. It comes before the end of the job that took it.
+    BackupAdded {
+        /// Its id.
+        id: BackupId,
+        /// Its source, as shown.
+        source: String,
+    },
+    /// A backup is gone from the list.
+    BackupRemoved {
+        /// Its id.
+        id: BackupId,
+        /// Its source, as shown.
+        source: String,
+    },
 }

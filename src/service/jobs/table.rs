@@ -187,6 +187,12 @@ impl Jobs {
         self.inner.events.subscribe()
     }
 
+    /// Tells the listeners of something that is no state of a job.
+    pub fn tell(&self, event: JobEvent) {
+        // Nobody has to listen.
+        let _ = self.inner.events.send(event);
+    }
+
     /// Other limits, for what is submitted from now on. More concurrency starts waiting jobs.
     pub fn set_limits(&self, limits: JobLimits) {
         self.inner.history.set_limit(limits.history);

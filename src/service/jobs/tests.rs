@@ -273,6 +273,7 @@ proptest! {
                     prop_assert!(bench.jobs.get(record.number).is_some());
                     open -= 1;
                 }
+                JobEvent::BackupAdded { .. } | JobEvent::BackupRemoved { .. } => prop_assert!(false, "no backup is made"),
             }
         }
         prop_assert!(bench.jobs.active().is_empty());

@@ -1,8 +1,10 @@
-//! `restore`: a plan, then one job that carries it out, and what is left to do after a crash.
+//! `restore`: a plan, then one job that carries it out, for one database or for all of a run, and what is left to do
+//! after a crash.
 
 mod journal;
 mod sweep;
 mod target;
+mod whole;
 
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ pub(super) use self::sweep::sweep_after_crash;
 pub use self::{
     journal::Temporary,
     target::{OnTemporary, PostgresTarget, SqliteTarget, Target},
+    whole::{WholePlan, WholeRestore},
 };
 use super::{
     engine::Engine,
@@ -18,6 +21,7 @@ use super::{
     jobs::{JobHandle, JobOutcome, JobRequest},
     operations::{Caller, RestoreOptions},
     reading::open_reader,
+    selector::Chosen,
 };
 use crate::{
     config::SourceKind,
@@ -59,17 +63,67 @@ fn target_of(engine: &Engine, backup: &BackupSummary) -> Result<Target, ServiceE
     Ok(Target::of(&source.kind))
 }
 
+/// What is restored.
+enum Wanted {
+    One(Box<BackupSummary>, Target),
+    All(Vec<BackupSummary>, PostgresTarget),
+}
+
+impl Wanted {
+    fn find(engine: &Engine, selector: &str, all: bool) -> Result<Self, ServiceError> {
+        let chosen = engine.choose(selector)?.1;
+        let backups = match (chosen, all) {
+            (Chosen::Whole(backups), true) => backups,
+            (Chosen::One(backup), false) => {
+                let target = target_of(engine, &backup)?;
+                return Ok(Self::One(backup, target));
+            }
+            (chosen @ Chosen::Whole(_), false) => {
+                let error = chosen.into_one().err();
+                let error = error.unwrap_or_else(|| ServiceError::new(ErrorCode::InvalidArgs, "a whole run is meant"));
+                return Err(error.context("to restore all databases, say so (--all)"));
+            }
+            (Chosen::One(backup), true) => {
+                let message =
+                    format!("{} is one backup of {}, not a run over all databases", backup.id.short(), backup.source);
+                return Err(ServiceError::new(ErrorCode::InvalidArgs, message));
+            }
+        };
+        let target = backups.first().map(|backup| target_of(engine, backup)).transpose()?;
+        match target {
+            Some(Target::Postgres(target)) => Ok(Self::All(backups, target)),
+            _ => Err(ServiceError::new(ErrorCode::InvalidArgs, "only databases of a server are restored all at once")),
+        }
+    }
+}
+
 /// The plan, as JSON.
 pub(super) fn plan(
     engine: &Arc<Engine>,
     backup: &str,
     options: &RestoreOptions,
 ) -> Result<serde_json::Value, ServiceError> {
-    let (opened, summary) = engine.find(backup)?;
-    let target = target_of(engine, &summary)?;
+    let wanted = Wanted::find(engine, backup, options.all)?;
+    let opened = engine.repository()?;
     let checks = engine.early_checks()?;
-    let reader = open_reader(opened.reading(), &summary, checks.context())?;
-    target.plan(&reader, options, checks.context())
+    match wanted {
+        Wanted::One(summary, target) => {
+            let reader = open_reader(opened.reading(), &summary, checks.context())?;
+            target.plan(&reader, options, checks.context())
+        }
+        Wanted::All(backups, target) => {
+            let (listed, backup_count) = (opened.backups(), backups.len());
+            let whole = WholeRestore::new(opened.reading(), &target, backups, &listed, options)?;
+            let plan = whole.plan(checks.context()).map_err(|error| match error.code() {
+                ErrorCode::TimedOut => {
+                    let why = format!("planning {} databases takes longer than a call may", backup_count);
+                    error.context(format!("{why}; start the restore, which plans them all before it touches anything"))
+                }
+                _ => error,
+            })?;
+            target::to_json(&plan)
+        }
+    }
 }
 
 /// Submits the job.
@@ -79,31 +133,44 @@ pub(super) fn submit(
     backup: &str,
     options: RestoreOptions,
 ) -> Result<JobNumber, ServiceError> {
-    let (_, summary) = engine.find(backup)?;
-    let target = target_of(engine, &summary)?;
+    let wanted = Wanted::find(engine, backup, options.all)?;
+    let (source, exclusive, backup) = match &wanted {
+        Wanted::One(summary, _) => {
+            let source = summary.source.to_string();
+            let exclusive = format!("restore {source} {}", options.to);
+            (source, exclusive, summary.id.to_string())
+        }
+        Wanted::All(backups, target) => {
+            let opened = engine.repository()?;
+            // Refuses what cannot be asked for, at once.
+            let whole = WholeRestore::new(opened.reading(), target, backups.clone(), &opened.backups(), &options)?;
+            (whole.source().to_string(), format!("restore all {}", whole.source()), String::new())
+        }
+    };
     let job = JobRequest {
         job_type: JobType::Restore,
-        source: summary.source.to_string(),
-        exclusive: Some(format!("restore {} {}", summary.source, options.to)),
-        backup: summary.id.to_string(),
+        source,
+        exclusive: Some(exclusive),
+        backup,
         uid: caller.uid,
         timeout: None,
     };
     let engine_of_job = engine.clone();
-    engine.jobs().submit(job, Box::new(move |handle| run(&engine_of_job, &summary, &target, &options, handle)))
+    engine.jobs().submit(job, Box::new(move |handle| run(&engine_of_job, &wanted, &options, handle)))
 }
 
 fn run(
     engine: &Arc<Engine>,
-    summary: &BackupSummary,
-    target: &Target,
+    wanted: &Wanted,
     options: &RestoreOptions,
     job: &JobHandle,
 ) -> Result<JobOutcome, ServiceError> {
     let opened = engine.repository()?;
-    let reader = open_reader(opened.reading(), summary, &job.context)?;
     let journal = RestoreJournal::new(&engine.folders().state);
-    let source = summary.source.source.to_string();
+    let source = match wanted {
+        Wanted::One(summary, _) => summary.source.source.to_string(),
+        Wanted::All(backups, _) => backups.first().map(|b| b.source.source.to_string()).unwrap_or_default(),
+    };
     let keep_journal = |temporary: Option<Temporary>| {
         let kept = match temporary {
             Some(temporary) => journal.add(&Entry { run_id: job.run_id, source: source.clone(), temporary }),
@@ -111,6 +178,16 @@ fn run(
         };
         kept.map_err(|error| SourceError::new(error.code(), error.to_string()))
     };
-    let report = target.restore(&reader, options, job.run_id, &job.context, &keep_journal)?;
-    Ok(JobOutcome::new(Some(summary.id), report))
+    match wanted {
+        Wanted::One(summary, target) => {
+            let reader = open_reader(opened.reading(), summary, &job.context)?;
+            let report = target.restore(&reader, options, job.run_id, &job.context, &keep_journal)?;
+            Ok(JobOutcome::new(Some(summary.id), report))
+        }
+        Wanted::All(backups, target) => {
+            let listed = opened.backups();
+            let whole = WholeRestore::new(opened.reading(), target, backups.clone(), &listed, options)?;
+            whole.carry_out(job.run_id, &job.context, &keep_journal)
+        }
+    }
 }

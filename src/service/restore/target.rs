@@ -118,7 +118,7 @@ impl PostgresTarget {
         }
     }
 
-    fn request<'a>(
+    pub(super) fn request<'a>(
         &self,
         options: &RestoreOptions,
         run_id: RunId,
@@ -131,11 +131,12 @@ impl PostgresTarget {
             connection: self.connection.clone(),
             options: RestoreChoices {
                 to: (!options.to.is_empty()).then(|| Name::from(options.to.as_str())),
-                create_roles: options.create_roles,
+                create_roles: options.create_roles || options.all,
                 no_owner: options.no_owner,
                 no_privileges: options.no_privileges,
                 tables: options.tables.clone(),
                 jobs: options.jobs,
+                replace_vacant: options.all,
             },
             client_bin_dir: self.client_bin_dir.clone(),
             run_id,
@@ -151,7 +152,7 @@ impl SqliteTarget {
         run_id: RunId,
         on_temporary_file: &'a (dyn Fn(Option<&Path>) -> Result<(), SourceError> + Sync),
     ) -> Result<sqlite::RestoreRequest<'a>, ServiceError> {
-        let RestoreOptions { to, owner, create_roles, no_owner, no_privileges, tables, jobs: _ } = options;
+        let RestoreOptions { to, owner, create_roles, no_owner, no_privileges, tables, jobs: _, all: _ } = options;
         if *create_roles || *no_owner || *no_privileges || !tables.is_empty() {
             return Err(unfit("a choice of roles, owners, privileges or tables", "an SQLite database"));
         }
@@ -174,6 +175,6 @@ fn unfit(what: &str, whose: &str) -> ServiceError {
     ServiceError::new(ErrorCode::InvalidArgs, format!("{what} cannot be given for {whose}"))
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Value, ServiceError> {
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Value, ServiceError> {
     serde_json::to_value(value).map_err(|error| ServiceError::new(ErrorCode::Internal, error.to_string()))
 }

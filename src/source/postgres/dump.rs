@@ -5,6 +5,8 @@
 //! held, and proved to be, until the last program has ended; table data is never spooled (`schema.dump` is, because
 //! pg_restore needs a file).
 
+mod globals;
+
 use std::{
     ffi::OsString,
     fs::File,
@@ -23,6 +25,7 @@ use super::{
     connection::{self, Server, Session},
     copy_scan::{CLUSTER_TRAILER, DUMP_TRAILER, Scanned, Scanner},
     database_sql,
+    dump::globals::{Script, Spool},
     environment::LibpqEnvironment,
     facts, selection,
     snapshot::{Snapshot, SnapshotRequest},
@@ -31,13 +34,15 @@ use crate::{
     config::ConnectionSpec,
     fail_point,
     model::{
-        ErrorCode,
+        ErrorCode, Name,
         job::Phase,
         manifest::{FileRole, Incomplete, PostgresFacts, Selection},
     },
     source::{JobContext, SetSink, SourceError},
     stream::{Cancel, CancelReason},
 };
+
+pub use globals::SharedGlobals;
 
 /// How long all early checks together may take.
 const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -60,6 +65,8 @@ pub struct DumpRequest {
     pub lock_timeout: Duration,
     /// Where pg_dump is; found by itself when absent.
     pub client_bin_dir: Option<PathBuf>,
+    /// The script of the roles, which dumps of several databases of one server may share.
+    pub globals: SharedGlobals,
 }
 
 /// What a dump gives besides the files.
@@ -284,7 +291,7 @@ impl Run<'_> {
         }
         let database_bytes = runtime.block_on(catalog::database_size(reader, &self.cancel))?;
 
-        incomplete.extend(self.globals(sink)?);
+        incomplete.extend(self.globals(sink, &facts.roles)?);
         let script = database_sql::script(&facts.database, self.found.server.major());
         self.file(sink, "database.sql", FileRole::Database, &mut script.as_slice())?;
         let archive = &begun.archive;
@@ -306,8 +313,20 @@ impl Run<'_> {
         Ok(Dumped { facts, incomplete, rows, database_bytes, snapshot_at: self.snapshot.taken_at })
     }
 
-    /// Roles and tablespaces; without their passwords where those may not be read.
-    fn globals(&self, sink: &mut dyn SetSink) -> Result<Option<Incomplete>, SourceError> {
+    /// Roles and tablespaces: the script that was made for another database, or one that is made now.
+    fn globals(&self, sink: &mut dyn SetSink, roles: &[Name]) -> Result<Option<Incomplete>, SourceError> {
+        let mut shared = self.request.globals.lock();
+        let script = match shared.take().filter(|script| script.covers(roles)) {
+            Some(script) => script,
+            None => self.dump_globals()?,
+        };
+        let script = shared.insert(script);
+        self.file(sink, "globals.sql", FileRole::Globals, script.bytes()?)?;
+        Ok(script.incomplete.clone())
+    }
+
+    /// Runs pg_dumpall; without the passwords where those may not be read.
+    fn dump_globals(&self) -> Result<Script, SourceError> {
         let sql = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
         let asked = self.snapshot.reader.query_one(&self.cancel, "cannot check the privileges on pg_authid", sql, &[]);
         let passwords: bool = connection::get(&self.context.runtime.block_on(asked)?, 0)?;
@@ -322,11 +341,13 @@ impl Run<'_> {
         if !passwords {
             command = command.arg("--no-role-passwords");
         }
-        self.program(sink, self.start(command)?, "globals.sql", FileRole::Globals, CLUSTER_TRAILER)?;
-        Ok((!passwords).then(|| Incomplete {
+        let mut spool = Spool::new(&self.context.scratch)?;
+        self.program(&mut spool, self.start(command)?, "globals.sql", FileRole::Globals, CLUSTER_TRAILER)?;
+        let incomplete = (!passwords).then(|| Incomplete {
             what: "role-passwords".to_owned(),
             message: "the passwords of roles are not included: only a superuser can read them".to_owned(),
-        }))
+        });
+        Script::read(spool, incomplete)
     }
 
     /// A section of `schema.dump` as SQL.

@@ -2,7 +2,7 @@
 //!
 //! - `dump`: taking the set of one database; [`dump::preflight`] is what can be checked before;
 //! - `snapshot`: locks first, snapshot after; `checks`, `selection`: what may and what shall be read;
-//! - `catalog`, `facts`, `database_sql`: what the catalogs say;
+//! - `catalog`, `facts`, `databases`, `database_sql`: what the catalogs say;
 //! - `restore`: making a database of a set;
 //! - `copy_scan`: reading a dump as it streams past;
 //! - `connection`, `tls`, `password`, `environment`: one [`crate::config::ConnectionSpec`] for the Rust client and for
@@ -18,6 +18,7 @@ pub mod client_programs;
 pub mod connection;
 pub mod copy_scan;
 pub mod database_sql;
+pub mod databases;
 pub mod dump;
 pub mod environment;
 pub mod facts;

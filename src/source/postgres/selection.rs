@@ -122,7 +122,8 @@ fn pattern(glob: &str) -> Vec<u8> {
 }
 
 /// Whether a glob matches a name. `?` stands for one character where the name is UTF-8, else for one byte.
-fn matches(glob: &[u8], name: &[u8]) -> bool {
+#[must_use]
+pub fn matches(glob: &[u8], name: &[u8]) -> bool {
     match (std::str::from_utf8(glob), std::str::from_utf8(name)) {
         (Ok(glob), Ok(name)) => {
             wildcard(&glob.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>(), '*', '?')

@@ -174,6 +174,7 @@ fn manifest(dumped: &Dumped, set: &MemorySet) -> Manifest {
         base: None,
         source: SourceKey::single("app".parse().unwrap()),
         run_id: RunId::new(),
+        whole_run: false,
         sequence: 1,
         started_at: 0,
         snapshot_at: dumped.snapshot_at,

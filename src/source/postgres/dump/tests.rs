@@ -106,6 +106,7 @@ impl Fixture {
             selection: Selection::default(),
             lock_timeout: Duration::from_secs(5),
             client_bin_dir: Some(self.server.bin().to_owned()),
+            globals: SharedGlobals::default(),
         }
     }
 
@@ -294,7 +295,8 @@ fn a_role_without_superuser_rights_is_told_what_is_missing() {
         "REVOKE pg_read_all_data FROM reader; GRANT USAGE ON SCHEMA s TO reader;
          GRANT SELECT ON s.t TO reader; ALTER ROLE reader PASSWORD 'x';",
     );
-    let (dumped, sink) = fixture.dump(&request).unwrap();
+    let afresh = DumpRequest { globals: SharedGlobals::default(), ..request };
+    let (dumped, sink) = fixture.dump(&afresh).unwrap();
     assert!(dumped.incomplete.iter().any(|gap| gap.what == "role-passwords"), "{:?}", dumped.incomplete);
     assert!(!String::from_utf8_lossy(sink.file("globals.sql")).contains("SCRAM"));
 }
@@ -379,4 +381,22 @@ fn a_selection_is_what_is_dumped() {
     let (_, sink) =
         fixture.dump(&DumpRequest { selection: schema_only, ..fixture.request("postgres", "shop") }).unwrap();
     assert!(sink.files.iter().all(|file| file.1 != FileRole::Data));
+}
+
+#[test]
+fn databases_share_the_script_of_the_roles_until_one_needs_a_newer_role() {
+    let fixture = Fixture::new("");
+    let shared = SharedGlobals::default();
+    let dumped = |database: &str, before: &str| {
+        fixture.server.sql("postgres", before);
+        let request = DumpRequest { globals: shared.clone(), ..fixture.request("postgres", database) };
+        String::from_utf8(fixture.dump(&request).unwrap().1.file("globals.sql").to_vec()).unwrap()
+    };
+    let first = dumped("postgres", "CREATE ROLE early");
+    assert!(first.contains("CREATE ROLE early;"), "{first}");
+    let second = dumped("template1", "CREATE ROLE late");
+    assert_eq!(first, second, "it was made once");
+    let third = dumped("owned", "CREATE DATABASE owned OWNER late");
+    assert!(third.contains("CREATE ROLE late;"), "{third}");
+    assert_eq!(third, dumped("postgres", "CREATE ROLE later"));
 }

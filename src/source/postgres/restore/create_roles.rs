@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::survey::Decisions;
+use super::roles::Globals;
 use crate::{
     model::Name,
     source::{
@@ -14,20 +14,32 @@ use crate::{
     stream::Cancel,
 };
 
+/// What is to be created.
+pub(super) struct ToCreate<'a> {
+    /// How.
+    pub(super) globals: &'a Globals,
+    /// Which roles.
+    pub(super) create: &'a BTreeSet<Name>,
+    /// Those that exist.
+    pub(super) existing: &'a BTreeSet<Name>,
+    /// Whether the restoring role becomes a member of them for the time of the restore: a superuser need not.
+    pub(super) act_for_them: bool,
+}
+
 /// Creates the decided roles, their attributes and memberships. Each created role is added to `created` at once, so
 /// that a failure can be undone. A role that came to exist meanwhile is left as it is.
 pub(super) async fn create(
     session: &Session,
     cancel: &Cancel,
-    decisions: &Decisions,
+    what: &ToCreate<'_>,
     created: &mut Vec<Name>,
 ) -> Result<(), SourceError> {
-    for role in &decisions.create_roles {
+    for role in what.create {
         if exists(session, cancel, role).await? {
             continue;
         }
         let attempted = format!("cannot create role {:?} from the backup", role.display());
-        let mut statements = decisions.globals.statements_for(role).into_iter();
+        let mut statements = what.globals.statements_for(role).into_iter();
         let Some(create) = statements.next() else { continue };
         if let Err(error) = session.execute(cancel, &attempted, &create).await {
             if !matches!(error, SourceError::Canceled(_)) && exists(session, cancel, role).await? {
@@ -41,11 +53,11 @@ pub(super) async fn create(
         }
     }
     let made: BTreeSet<Name> = created.iter().cloned().collect();
-    let present: BTreeSet<Name> = decisions.existing_roles.union(&made).cloned().collect();
-    for statement in decisions.globals.memberships_of(&made, &present) {
+    let present: BTreeSet<Name> = what.existing.union(&made).cloned().collect();
+    for statement in what.globals.memberships_of(&made, &present) {
         session.execute(cancel, "cannot restore the membership of a created role", &statement).await?;
     }
-    if !decisions.me.superuser {
+    if what.act_for_them {
         act_for(session, cancel, created).await?;
     }
     Ok(())
@@ -68,6 +80,18 @@ pub(super) async fn stop_acting_for(session: &Session, cancel: &Cancel, roles: &
         session.execute(cancel, "cannot give up a membership", &sql).await?;
     }
     Ok(())
+}
+
+/// Drops roles that were created, the last first. One that cannot be dropped is only reported. Whatever the cancel flag
+/// says.
+pub(super) async fn drop_again(session: &Session, roles: &[Name]) {
+    let never = Cancel::new();
+    for role in roles.iter().rev() {
+        let sql = [b"DROP ROLE IF EXISTS ".as_slice(), &quote_ident(role.as_bytes())].concat();
+        if let Err(error) = session.execute(&never, "cannot drop a role", &sql).await {
+            tracing::warn!(role = %role, %error, "a role that this restore created was not dropped");
+        }
+    }
 }
 
 async fn exists(session: &Session, cancel: &Cancel, role: &Name) -> Result<bool, SourceError> {

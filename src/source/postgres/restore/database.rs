@@ -7,8 +7,10 @@
 use std::time::Duration;
 
 use super::{
-    request::is_temporary_name,
+    create_roles,
+    request::{is_temporary_name, replaced_name},
     survey::{Decisions, maintenance},
+    vacant,
 };
 use crate::{
     config::ConnectionSpec,
@@ -54,14 +56,14 @@ async fn execute_whole(session: &Session, attempted: &str, sql: &[u8]) -> Result
     })
 }
 
-/// The transaction that publishes: name, privileges, comment, limit, settings.
-fn publish_sql(temporary: &Name, target: &Name, properties: &DatabaseProperties) -> Vec<u8> {
-    let (old, new) = (quote_ident(temporary.as_bytes()), quote_ident(target.as_bytes()));
-    let mut statements = vec![
-        b"BEGIN".to_vec(),
-        b"SET LOCAL synchronous_commit = on".to_vec(),
-        [b"ALTER DATABASE ".as_slice(), &old, b" RENAME TO ", &new].concat(),
-    ];
+/// The transaction that publishes: name, privileges, comment, limit, settings. A database that makes way gets its own
+/// name in the same transaction.
+fn publish_sql(temporary: &Name, target: &Name, replaced: Option<&Name>, properties: &DatabaseProperties) -> Vec<u8> {
+    let new = quote_ident(target.as_bytes());
+    let rename = |from: &[u8], to: &[u8]| [b"ALTER DATABASE ".as_slice(), from, b" RENAME TO ", to].concat();
+    let mut statements = vec![b"BEGIN".to_vec(), b"SET LOCAL synchronous_commit = on".to_vec()];
+    statements.extend(replaced.map(|replaced| rename(&new, &quote_ident(replaced.as_bytes()))));
+    statements.push(rename(&quote_ident(temporary.as_bytes()), &new));
     if properties.acl.is_none() {
         // What every new database gives, and [`create`] took away.
         statements.push([b"GRANT CONNECT, TEMPORARY ON DATABASE ".as_slice(), &new, b" TO PUBLIC"].concat());
@@ -71,7 +73,7 @@ fn publish_sql(temporary: &Name, target: &Name, properties: &DatabaseProperties)
     statements.join(b"; ".as_slice())
 }
 
-/// Gives the database its properties and its name, all or nothing.
+/// Gives the database its properties and its name, all or nothing; the database that has that name becomes `replaced`.
 ///
 /// # Errors
 /// `TargetExists` when somebody made a database of that name meanwhile.
@@ -80,16 +82,17 @@ pub(super) async fn publish(
     cancel: &Cancel,
     temporary: &Name,
     target: &Name,
+    replaced: Option<&Name>,
     properties: &DatabaseProperties,
 ) -> Result<(), SourceError> {
-    let sql = publish_sql(temporary, target, properties);
+    let sql = publish_sql(temporary, target, replaced, properties);
     let mut tries = TRIES;
     loop {
         // A rename needs the database to itself: monitoring may have come in.
         disconnect_others(session, cancel, temporary).await?;
         let Err(error) = execute_whole(session, "cannot publish the new database", &sql).await else { return Ok(()) };
         session.execute(cancel, "cannot end a transaction", b"ROLLBACK").await?;
-        if is_there(session, cancel, target).await? {
+        if replaced.is_none() && is_there(session, cancel, target).await? {
             let message = format!("database {:?} was created by somebody else meanwhile", target.display());
             return Err(SourceError::new(ErrorCode::TargetExists, message));
         }
@@ -113,6 +116,26 @@ async fn disconnect_others(session: &Session, cancel: &Cancel, name: &Name) -> R
 async fn is_there(session: &Session, cancel: &Cancel, name: &Name) -> Result<bool, SourceError> {
     let sql = "SELECT 1 FROM pg_database WHERE datname::text = $1";
     Ok(!session.query(cancel, "cannot list the databases", sql, &[name]).await?.is_empty())
+}
+
+/// Drops a database that made way, if it is empty still. Says whether it is gone.
+///
+/// # Errors
+/// The server's; the database then stays under that name.
+pub(super) async fn drop_replaced(
+    session: &Session,
+    connection: &ConnectionSpec,
+    cancel: &Cancel,
+    replaced: &Name,
+) -> Result<bool, SourceError> {
+    if !is_there(session, cancel, replaced).await? {
+        return Ok(true);
+    }
+    if !vacant::is_vacant(connection, replaced, cancel).await? {
+        return Ok(false);
+    }
+    drop_database(session, cancel, replaced).await?;
+    Ok(true)
 }
 
 /// Drops the database with whoever is connected to it, if it is there.
@@ -143,12 +166,7 @@ pub(super) async fn clean_up(spec: &ConnectionSpec, name: &Name, roles: &[Name])
     let work = async {
         let (session, _) = maintenance(spec, &cancel).await?;
         drop_database(&session, &cancel, name).await?;
-        for role in roles.iter().rev() {
-            let sql = [b"DROP ROLE IF EXISTS ".as_slice(), &quote_ident(role.as_bytes())].concat();
-            if let Err(error) = session.execute(&cancel, "cannot drop a role", &sql).await {
-                tracing::warn!(role = %role, %error, "a role that this restore created was not dropped");
-            }
-        }
+        create_roles::drop_again(&session, roles).await;
         Ok(())
     };
     tokio::time::timeout(CLEANUP_TIMEOUT, work).await.unwrap_or_else(|_| {
@@ -157,8 +175,17 @@ pub(super) async fn clean_up(spec: &ConnectionSpec, name: &Name, roles: &[Name])
     })
 }
 
+/// Says whether the server can be reached as a restore reaches it.
+///
+/// # Errors
+/// `DatabaseUnreachable`, `AuthenticationFailed`…
+pub fn reach(connection: &ConnectionSpec, context: &JobContext) -> Result<(), SourceError> {
+    context.runtime.block_on(maintenance(connection, &context.cancel)).map(|_| ())
+}
+
 /// Drops databases that restores left under temporary names when the daemon died. `names` come from the journal that
-/// the caller keeps by [`super::RestoreRequest::on_temporary_name`]; those that are not there count as dropped.
+/// the caller keeps by [`super::RestoreRequest::on_temporary_name`]; those that are not there count as dropped. An empty
+/// database that had made way for one of them goes too.
 ///
 /// # Errors
 /// `InvalidArgs` for a name that no restore gives, before anything is dropped; otherwise the server's.
@@ -171,6 +198,10 @@ pub fn sweep(connection: &ConnectionSpec, names: &[Name], context: &JobContext) 
         let (session, _) = maintenance(connection, &context.cancel).await?;
         for name in names {
             drop_database(&session, &context.cancel, name).await?;
+            let replaced = replaced_name(name);
+            if !drop_replaced(&session, connection, &context.cancel, &replaced).await? {
+                tracing::warn!("database {replaced} made way for a restored one and is not empty any more: it stays");
+            }
         }
         Ok(())
     })

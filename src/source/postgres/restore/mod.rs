@@ -2,9 +2,11 @@
 //!
 //! - `request`, `plan`, `survey`, `server_checks`, `role_checks`: what is asked, what stands in its way, what is decided;
 //! - `run`, `create_roles`, `database`, `load`, `compare`, `report`: carrying it out;
+//! - `all_roles`: the roles of a whole server, before its databases; `vacant`: which database may be replaced;
 //! - `statements`, `script`, `roles`, `toc`, `archive`: reading the files of the set;
 //! - `by_hand`: the same by a person with a shell.
 
+mod all_roles;
 mod archive;
 pub mod by_hand;
 mod compare;
@@ -22,11 +24,13 @@ mod server_checks;
 pub mod statements;
 mod survey;
 pub mod toc;
+mod vacant;
 
 #[cfg(test)]
 mod tests;
 
-pub use database::sweep;
+pub use all_roles::{CreatedRoles, RolesPlan, create_all_roles, plan_roles};
+pub use database::{reach, sweep};
 pub use plan::{RestorePlan, plan};
 pub use report::RestoreReport;
 pub use request::{RestoreChoices, RestoreRequest};

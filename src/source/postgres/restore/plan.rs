@@ -21,6 +21,12 @@ pub struct RestorePlan {
     pub server_version_num: u32,
     /// The name of the new database.
     pub target: Name,
+    /// Whether an empty database of that name makes way for it.
+    #[serde(default)]
+    pub replaces_vacant: bool,
+    /// Whether the backup holds nothing: no row and no object beyond those of every new database.
+    #[serde(default)]
+    pub holds_nothing: bool,
     /// What is restored.
     pub backup: PlannedBackup,
     /// What would be done, in order, a sentence each.

@@ -42,6 +42,8 @@ pub struct RestoreChoices {
     pub tables: Vec<String>,
     /// Connections that build indexes at once; 0 for one per processor of this host.
     pub jobs: u32,
+    /// Take the place of a database of that name that holds nothing, such as `postgres` on a new server.
+    pub replace_vacant: bool,
 }
 
 impl RestoreRequest<'_> {
@@ -86,6 +88,12 @@ pub fn temporary_name(target: &Name, run: RunId) -> Name {
     Name::from(format!("{}{mark}", &text[..end]))
 }
 
+/// The name that a database gets which the restore under this temporary name replaces, until it is dropped.
+#[must_use]
+pub fn replaced_name(temporary: &Name) -> Name {
+    Name::from(temporary.lossy().replace("__restore_", "__before_"))
+}
+
 /// Whether a name is one that [`temporary_name`] gives.
 #[must_use]
 pub fn is_temporary_name(name: &Name) -> bool {
@@ -105,6 +113,8 @@ mod tests {
             let run = RunId::new();
             let temporary = temporary_name(&name.as_str().into(), run);
             prop_assert!(temporary.as_bytes().len() <= NAME_BYTES && is_temporary_name(&temporary));
+            let replaced = replaced_name(&temporary);
+            prop_assert!(replaced != temporary && !is_temporary_name(&replaced) && replaced.as_bytes().len() <= NAME_BYTES);
             prop_assert!(!is_temporary_name(&name.as_str().into()));
         }
     }

@@ -95,6 +95,12 @@ impl Globals {
         }
     }
 
+    /// The roles that it says how to create.
+    pub fn roles(&self) -> impl Iterator<Item = &Name> {
+        let created = |details: &Vec<Detail>| details.iter().any(|detail| detail.kind == DetailKind::Create);
+        self.details.iter().filter(move |(_, details)| created(details)).map(|(role, _)| role)
+    }
+
     /// The roles of `needed` that do not exist, and those that the missing ones are members of and that do not exist.
     #[must_use]
     pub fn missing(&self, needed: &BTreeSet<Name>, existing: &BTreeSet<Name>) -> Vec<MissingRole> {

@@ -8,11 +8,12 @@ use std::io::Write as _;
 use super::{
     archive,
     compare::{self, Counted},
-    create_roles, database,
+    create_roles::{self, ToCreate},
+    database,
     load::Loader,
     plan::{Remark, RestorePlan},
     report::{RestoreReport, hit, stopped},
-    request::{RestoreRequest, temporary_name},
+    request::{RestoreRequest, replaced_name, temporary_name},
     survey::{self, Decisions, Survey},
 };
 use crate::{
@@ -99,6 +100,15 @@ fn refuse(planned: &RestorePlan, now: &RestorePlan) -> Result<(), SourceError> {
     Err(SourceError::new(code, message))
 }
 
+/// Why a database that made way is still there.
+fn not_dropped(made_way: Result<bool, SourceError>) -> Option<String> {
+    match made_way {
+        Ok(true) => None,
+        Ok(false) => Some("somebody has used it meanwhile".to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
 /// A restore that is going on.
 struct Restore<'a> {
     request: &'a RestoreRequest<'a>,
@@ -149,7 +159,13 @@ impl Restore<'_> {
         let (temporary, created) = (&self.temporary, &mut self.created_roles);
         self.context.runtime.block_on(async {
             let session = Session::connect(&decisions.maintenance, cancel).await?;
-            create_roles::create(&session, cancel, decisions, created).await?;
+            let what = ToCreate {
+                globals: &decisions.globals,
+                create: &decisions.create_roles,
+                existing: &decisions.existing_roles,
+                act_for_them: !decisions.me.superuser,
+            };
+            create_roles::create(&session, cancel, &what, created).await?;
             database::create(&session, cancel, temporary, decisions).await
         })
     }
@@ -246,20 +262,38 @@ impl Restore<'_> {
     fn publish(&mut self) -> Result<(), SourceError> {
         let (decisions, cancel) = (self.decisions, &self.context.cancel);
         let (temporary, target, published) = (&self.temporary, self.target, &mut self.published);
+        let replaced = decisions.replaces_vacant.then(|| replaced_name(temporary));
         let roles = &self.created_roles;
-        let given_up = self.context.runtime.block_on(async {
+        let connection = &self.request.connection;
+        let (given_up, made_way) = self.context.runtime.block_on(async {
             let session = Session::connect(&decisions.maintenance, cancel).await?;
-            database::publish(&session, cancel, temporary, target, &decisions.properties).await?;
+            let properties = &decisions.properties;
+            database::publish(&session, cancel, temporary, target, replaced.as_ref(), properties).await?;
             *published = true;
+            hit("restore-published")?;
             // It is there now: a cancel comes too late.
             let never = Cancel::new();
-            match decisions.me.superuser {
-                true => Ok(Ok(())),
-                false => Ok::<_, SourceError>(create_roles::stop_acting_for(&session, &never, roles).await),
-            }
+            let made_way = match &replaced {
+                Some(replaced) => database::drop_replaced(&session, connection, &never, replaced).await,
+                None => Ok(true),
+            };
+            let given_up = match decisions.me.superuser {
+                true => Ok(()),
+                false => create_roles::stop_acting_for(&session, &never, roles).await,
+            };
+            Ok::<_, SourceError>((given_up, made_way))
         })?;
         if let Err(error) = given_up {
             self.notices.push(Remark { what: "membership".to_owned(), message: error.to_string() });
+        }
+        if let Some((replaced, problem)) = replaced.zip(not_dropped(made_way)) {
+            let message = format!(
+                "the database that was called {:?} is there as {:?}: {problem}",
+                target.display(),
+                replaced.display()
+            );
+            tracing::warn!("{message}");
+            self.notices.push(Remark { what: "replaced".to_owned(), message });
         }
         self.forget_name();
         Ok(())

@@ -7,6 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::{
     request::RestoreRequest,
     survey::{Findings, Look},
+    vacant,
 };
 use crate::{
     model::{
@@ -66,18 +67,15 @@ pub(super) fn client_programs(
     }
 }
 
-/// The name of the new database, the right to create one, and the server's version.
-pub(super) async fn target(look: &Look<'_>, findings: &mut Findings) -> Result<(), SourceError> {
+/// The name of the new database, the right to create one, and the server's version. Says whether an empty database of
+/// that name makes way.
+pub(super) async fn target(look: &Look<'_>, findings: &mut Findings) -> Result<bool, SourceError> {
     let target = look.request.target(look.manifest);
     let shown = target.display();
     if target.as_bytes().is_empty() || target.as_bytes().len() > 63 || target.as_bytes().contains(&0) {
         findings.obstacle("bad-name", format!("{shown:?} cannot be the name of a database: 1 to 63 bytes, no NUL"));
     }
-    let sql = "SELECT 1 FROM pg_database WHERE datname::text = $1";
-    if exists(look, "cannot list the databases", sql, &[&target]).await? {
-        let message = format!("database {shown:?} exists on {}; restore under another name with --to", look.location());
-        findings.obstacle("target-exists", message);
-    }
+    let replaces = existing(look, &target, findings).await?;
     let server = look.session.server();
     if server.standby {
         findings
@@ -95,7 +93,27 @@ pub(super) async fn target(look: &Look<'_>, findings: &mut Findings) -> Result<(
         );
         findings.obstacle("version-downgrade", message);
     }
-    Ok(())
+    Ok(replaces)
+}
+
+/// Whether a database of the name exists and makes way; one that does not is an obstacle.
+async fn existing(look: &Look<'_>, target: &Name, findings: &mut Findings) -> Result<bool, SourceError> {
+    let sql = "SELECT 1 FROM pg_database WHERE datname::text = $1";
+    if !exists(look, "cannot list the databases", sql, &[target]).await? {
+        return Ok(false);
+    }
+    let mut why = String::new();
+    if look.request.options.replace_vacant {
+        match vacant::objection(look, target).await? {
+            None => return Ok(true),
+            Some(objection) => why = format!(" and cannot be replaced ({objection})"),
+        }
+    }
+    let shown = target.display();
+    let message =
+        format!("database {shown:?} exists on {}{why}; restore under another name with --to", look.location());
+    findings.obstacle("target-exists", message);
+    Ok(false)
 }
 
 /// What is said of tablespaces.

@@ -10,7 +10,7 @@ use super::{
     role_checks,
     roles::Globals,
     script::ScriptRoles,
-    server_checks,
+    server_checks, statements,
     toc::{TableSelection, Toc},
 };
 use crate::{
@@ -50,6 +50,8 @@ pub(super) struct Decisions {
     pub(super) existing_roles: BTreeSet<Name>,
     /// Roles to create.
     pub(super) create_roles: BTreeSet<Name>,
+    /// Whether an empty database has the target's name, and makes way.
+    pub(super) replaces_vacant: bool,
     /// What the database is given: the original's properties, as far as they are wanted and can be.
     pub(super) properties: DatabaseProperties,
     /// Whether the database's default tablespace is the original's.
@@ -106,16 +108,33 @@ pub(super) fn facts(manifest: &Manifest) -> Result<&PostgresFacts, SourceError> 
     })
 }
 
+/// The maintenance databases, the usual one first.
+const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
+
 /// Opens a session with the maintenance database: `postgres`, or `template1` where there is none.
 pub(super) async fn maintenance(
     connection: &ConnectionSpec,
     cancel: &Cancel,
 ) -> Result<(Session, ConnectionSpec), SourceError> {
+    maintenance_beside(connection, None, cancel).await
+}
+
+/// As [`maintenance`], the other way round where the usual one is to be replaced itself: a database cannot be renamed
+/// over a session with it.
+async fn maintenance_beside(
+    connection: &ConnectionSpec,
+    replaced: Option<&Name>,
+    cancel: &Cancel,
+) -> Result<(Session, ConnectionSpec), SourceError> {
     let with = |database: &str| ConnectionSpec { database: database.into(), ..connection.clone() };
-    let spec = with("postgres");
+    let mut databases = MAINTENANCE;
+    if replaced.is_some_and(|name| name.as_str() == Some(databases[0])) {
+        databases.reverse();
+    }
+    let spec = with(databases[0]);
     match Session::connect(&spec, cancel).await {
         Err(error) if matches!(error.code(), ErrorCode::NoSuchDatabase | ErrorCode::DatabasePermission) => {
-            let spec = with("template1");
+            let spec = with(databases[1]);
             Ok((Session::connect(&spec, cancel).await?, spec))
         }
         session => Ok((session?, spec)),
@@ -133,7 +152,10 @@ pub(super) fn survey(
     let mut findings = Findings::default();
     let archive = Archive::spool(reader, context)?;
     let globals = Globals::parse(&archive::read_role(reader, FileRole::Globals, context)?);
-    let (session, spec) = context.runtime.block_on(maintenance(&request.connection, &context.cancel))?;
+    let target = request.target(manifest);
+    let replaced = request.options.replace_vacant.then_some(&target);
+    let connecting = maintenance_beside(&request.connection, replaced, &context.cancel);
+    let (session, spec) = context.runtime.block_on(connecting)?;
     let me = context.runtime.block_on(me(&session, &context.cancel))?;
     let programs = server_checks::client_programs(request, facts, session.server(), &mut findings);
     let selection = match &programs {
@@ -154,28 +176,34 @@ pub(super) fn survey(
     };
     let mut named = ScriptRoles::default();
     named.read(&script);
+    let holds_nothing = holds_nothing(manifest, &script);
     drop(script);
 
     let planned = planned_backup(manifest, facts, selection.as_ref());
     let look = Look { session: &session, cancel: &context.cancel, request, manifest, facts, me: &me };
     let checks = async {
-        server_checks::target(&look, &mut findings).await?;
+        let replaces = server_checks::target(&look, &mut findings).await?;
         let tablespace = server_checks::tablespaces(&look, &mut findings).await?;
         server_checks::locale(&look, &mut findings).await?;
         server_checks::extensions(&look, &mut findings).await?;
         let space = server_checks::space(&look, planned.bytes, &mut findings).await?;
         let roles = role_checks::roles(&look, &globals, &named, &mut findings).await?;
         let settings = role_checks::settings(&look, &roles, &mut findings).await?;
-        Ok::<_, SourceError>((tablespace, space, roles, settings))
+        Ok::<_, SourceError>((replaces, tablespace, space, roles, settings))
     };
-    let (tablespace, space, roles, settings) = context.runtime.block_on(checks)?;
-    let steps = steps(request, manifest, &roles.create, selection.as_ref());
+    let (replaces_vacant, tablespace, space, roles, settings) = context.runtime.block_on(checks)?;
+    let mut steps = steps(request, manifest, &roles.create, selection.as_ref());
+    if replaces_vacant {
+        steps.push(format!("drop the empty database that was called {:?}, if it is empty still", target.display()));
+    }
     let server = session.server();
     let plan = RestorePlan {
         server: format!("{}:{} as user {:?}", spec.host, spec.port, spec.user),
         server_version: server.version.clone(),
         server_version_num: server.version_num,
-        target: request.target(manifest),
+        target,
+        replaces_vacant,
+        holds_nothing,
         backup: planned,
         steps,
         missing_roles: roles.missing,
@@ -192,6 +220,7 @@ pub(super) fn survey(
         archive,
         globals,
         existing_roles: roles.existing,
+        replaces_vacant,
         create_roles: roles.create,
         no_tablespaces: tablespace.any_missing,
         with_tablespace: tablespace.default_usable,
@@ -199,6 +228,16 @@ pub(super) fn survey(
         selection,
     };
     Ok(Survey { plan, decisions })
+}
+
+/// Whether nothing is restored but what every new database has: the script only sets what it needs itself.
+fn holds_nothing(manifest: &Manifest, script: &[u8]) -> bool {
+    let only_sets = |statement: &[u8]| {
+        let words = statements::words(statement);
+        let is = |index: usize, keyword: &str| words.get(index).is_some_and(|word| word.is(keyword));
+        is(0, "set") || (is(0, "select") && is(1, "pg_catalog") && is(3, "set_config"))
+    };
+    manifest.tables().next().is_none() && statements::split(script).into_iter().all(only_sets)
 }
 
 /// The original's properties without what is not wanted. Without owners, the restoring role stands in the owner's place.
@@ -221,7 +260,7 @@ fn properties(
     properties
 }
 
-async fn me(session: &Session, cancel: &Cancel) -> Result<Me, SourceError> {
+pub(super) async fn me(session: &Session, cancel: &Cancel) -> Result<Me, SourceError> {
     let sql = "SELECT rolname::text, rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user";
     let row = session.query_one(cancel, "cannot read the rights of the restoring role", sql, &[]).await?;
     Ok(Me { name: get(&row, 0)?, superuser: get(&row, 1)?, create_db: get(&row, 2)?, create_role: get(&row, 3)? })

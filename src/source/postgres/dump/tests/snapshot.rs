@@ -39,6 +39,7 @@ fn dump_in_a_process_of_its_own() {
         selection: Selection::default(),
         lock_timeout: Duration::from_secs(60),
         client_bin_dir: Some(bin),
+        globals: SharedGlobals::default(),
     };
     let mut sink = MemorySink::default();
     dump(&request, &mut sink, &context).unwrap();

@@ -13,7 +13,7 @@ use crate::{
     source::{
         JobContext, SetReader, SetSink, SourceError,
         postgres::{
-            dump::{DumpRequest, Dumped, dump},
+            dump::{DumpRequest, Dumped, SharedGlobals, dump},
             restore::{RestoreChoices, RestorePlan, RestoreReport, RestoreRequest, carry_out, plan},
             test_server::TestServer,
         },
@@ -151,6 +151,7 @@ fn manifest(files: Vec<File>, dumped: Dumped) -> Manifest {
         base: None,
         source: SourceKey::single("test".parse().unwrap()),
         run_id: RunId::new(),
+        whole_run: false,
         sequence: 1,
         started_at: 0,
         snapshot_at: dumped.snapshot_at,
@@ -207,6 +208,7 @@ impl Job {
             selection: Selection::default(),
             lock_timeout: Duration::from_secs(5),
             client_bin_dir: Some(server.bin().to_owned()),
+            globals: SharedGlobals::default(),
         };
         let mut sink = MemorySink::default();
         let scratch = tempfile::tempdir().unwrap();

@@ -4,4 +4,5 @@ mod failures;
 mod fixture;
 mod rights;
 mod tables;
+mod vacant;
 mod whole;

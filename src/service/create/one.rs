@@ -1,0 +1,96 @@
+//! One backup of one database or file.
+
+use super::taking::{Preflight, Taking};
+use crate::{
+    clock::now_micros,
+    config::{Config, SourceConfig},
+    model::{ErrorCode, RunId, SourceKey, job::Phase},
+    repository::{BeginBackup, Committed, ManifestFacts},
+    service::{ServiceError, engine::Engine, operations::CreateOptions},
+    source::JobContext,
+};
+
+/// One backup in the making.
+pub(super) struct Creation<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) config: &'a Config,
+    pub(super) source: &'a SourceConfig,
+    pub(super) options: &'a CreateOptions,
+    pub(super) key: SourceKey,
+    pub(super) run_id: RunId,
+    /// Whether the run takes every database of the source.
+    pub(super) whole_run: bool,
+}
+
+impl Creation<'_> {
+    /// Checks, dumps, commits. The list of backups does not show it yet.
+    pub(super) fn run(&self, taking: &Taking, context: &JobContext) -> Result<Committed, ServiceError> {
+        context.progress.enter(Phase::Checking);
+        let opened = self.engine.repository()?;
+        let started_at = now_micros();
+        // A job that waited finds another world than the one that was checked when it was asked for.
+        let preflight = taking.preflight(context)?;
+        self.check_space(&preflight)?;
+
+        let mut writer = opened.owned().begin_backup(BeginBackup {
+            source: self.key.clone(),
+            run_id: self.run_id,
+            whole_run: self.whole_run,
+            started_at,
+            level: self.config.repository.codec.level,
+            chunker: preflight.chunker,
+            threads: compression_threads(self.config),
+            max_size: self.source.max_size,
+            scratch: context.scratch.clone(),
+            cancel: context.cancel.clone(),
+            progress: context.progress.clone(),
+            verify_members: self.config.repository.compare,
+        })?;
+        let facts = taking.take(&mut writer, context)?;
+        context.progress.enter(Phase::Committing);
+        context.cancel.check()?;
+        let committed = writer.commit(ManifestFacts {
+            description: self.options.description.clone(),
+            tags: self.options.tags.clone(),
+            ..facts
+        })?;
+        for missing in &committed.manifest.incomplete {
+            tracing::warn!(BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.key, missing.what, missing.message);
+        }
+        Ok(committed)
+    }
+
+    /// Refuses to begin what will not fit: the reserve of the repository's file system, and what this backup is likely
+    /// to add. The last backup tells how much; for a first one an eighth of the database is taken, which compressed
+    /// dumps without their indexes seldom stay below.
+    fn check_space(&self, preflight: &Preflight) -> Result<(), ServiceError> {
+        let opened = self.engine.repository()?;
+        let Some(free) = opened.free_bytes()? else { return Ok(()) };
+        let backups = opened.backups();
+        let likely = match backups.iter().find(|backup| backup.source == self.key) {
+            Some(last) => last.new_bytes,
+            None => preflight.database_bytes / 8,
+        };
+        let reserve = self.config.repository.reserve;
+        if free < reserve.saturating_add(likely) {
+            return Err(ServiceError::new(
+                ErrorCode::NoSpace,
+                format!(
+                    "cannot back up {}: the file system of {} has {free} bytes free, of which {reserve} are reserved, and \
+                      the backup will likely add {likely}; free some space or lower [repository] reserve",
+                    self.key,
+                    self.config.repository.path.display()
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Threads that compress. One more than there are processors would only take time from the server on the same host.
+fn compression_threads(config: &Config) -> usize {
+    match config.limits.compression_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads as usize,
+    }
+}

@@ -77,6 +77,24 @@ printf '0\nok\n' >"$work/expected"
 sqlite3 "$work/during.db" 'SELECT sum(amount) FROM account; PRAGMA integrity_check' >"$work/found"
 same "$work/expected" "$work/found" "the backup taken meanwhile, restored by hand, is the state between two transactions"
 
+title "All databases of the server in one run, and onto an empty server"
+databases=(shop crm archive 'the "old" one')
+for database in "${databases[@]:1}"; do make_small_database first "$database"; done
+run_shown cat "$work/config/sources.d/everything.toml"
+timed "whole server: backup of all databases" run_shown ctl create everything
+run_shown ctl list everything
+start_server third
+timed "whole server: restore --all" run_shown "$programs/backupctl" --no-daemon --repository "$work/repository" \
+    restore everything --all --connection "postgresql://postgres@/postgres?host=$work/third/socket" --yes
+for database in "${databases[@]}"; do
+    whole_dump first "$database" >"$work/first.sql"
+    whole_dump third "$database" >"$work/third.sql"
+    same "$work/first.sql" "$work/third.sql" "the restored database $database is equal"
+done
+roles_of first >"$work/first-roles.sql"
+roles_of third >"$work/third-roles.sql"
+same "$work/first-roles.sql" "$work/third-roles.sql" "the roles of the server are equal"
+
 title "Lose the database, restore it"
 psql_on first postgres -c 'DROP DATABASE shop'
 say "DROP DATABASE shop"

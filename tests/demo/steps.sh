@@ -94,6 +94,20 @@ END
 type = "sqlite"
 path = "$work/app.db"
 END
+    cat >"$work/config/sources.d/everything.toml" <<END
+type = "postgresql"
+host = "$work/first/socket"
+database = "all"
+user = "backupd"
+
+[restore]
+user = "postgres"
+END
+}
+
+make_small_database() {
+    psql_on "$1" postgres -v "name=$2" <<<'CREATE DATABASE :"name"'
+    psql_on "$1" "$2" -c 'CREATE TABLE t AS SELECT n, md5(n::text) AS hash FROM generate_series(1, 1000) AS n; CREATE INDEX ON t (hash)'
 }
 
 make_accounts() {

@@ -21,7 +21,7 @@ use backupd::{
     },
     repository::{BeginBackup, ManifestFacts, OwnedRepository},
     source::{JobContext, sqlite},
-    stream::{Cancel, Progress},
+    stream::{Cancel, Entry, Progress},
 };
 use rusqlite::Connection;
 
@@ -32,7 +32,7 @@ fn main() {
     let database = env::var_os("BACKUPD_BENCH_SQLITE").map_or_else(|| small(folder.path()), PathBuf::from);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     println!(
-        "| block | first backup | stored | new after 1 % of the pages changed | of the first |\n|---|---|---|---|---|"
+        "| block | first backup | stored | chunk table | new after 1 % of the pages changed | of the first |\n|---|---|---|---|---|---|"
     );
     for block in BLOCKS {
         let scratch = folder.path().join(format!("scratch-{block}"));
@@ -53,10 +53,11 @@ fn main() {
         #[allow(clippy::cast_precision_loss, reason = "figures for people")]
         let (mb, share) = (|bytes: u64| bytes as f64 / 1e6, second.new_bytes as f64 / first.new_bytes as f64 * 100.0);
         println!(
-            "| {} KiB | {:.1} s | {:.0} MB | {:.1} MB | {share:.1} % |",
+            "| {} KiB | {:.1} s | {:.0} MB | {:.1} MB | {:.1} MB | {share:.1} % |",
             block >> 10,
             took.as_secs_f64(),
             mb(first.new_bytes),
+            mb(first.chunks * Entry::LENGTH as u64),
             mb(second.new_bytes)
         );
         std::fs::remove_dir_all(&repository).expect("remove the repository");

@@ -196,6 +196,22 @@ impl ChunkerParameters {
         Self { minimum: block, average: block, maximum: block }
     }
 
+    /// Blocks for the image of an SQLite database that has this size at its first backup: larger ones for larger
+    /// databases, so that the chunk table and the extents stay small beside the database. The first step is the one that
+    /// `docs/benchmarks.md` measures: twice as large stores a twenty-fifth less, and every changed page costs half as much
+    /// again; half as large stores a sixteenth more and hardly saves on changes.
+    #[must_use]
+    pub const fn for_sqlite_size(bytes: u64) -> Self {
+        const GIB: u64 = 1 << 30;
+        if bytes <= 8 * GIB {
+            Self::fixed(8 << 10)
+        } else if bytes <= 64 * GIB {
+            Self::fixed(16 << 10)
+        } else {
+            Self::fixed(64 << 10)
+        }
+    }
+
     /// The parameters for a source whose database has this size at its first backup.
     #[must_use]
     pub const fn for_database_size(bytes: u64) -> Self {

@@ -4,13 +4,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     OwnedRepository, RepositoryError, base,
-    extents::ExtentsWriter,
+    extents::{ExtentsUpload, ExtentsWriter},
     layout::{BackupFolder, CHUNK_INDEX, EXTENTS, MANIFEST, this_writer},
     lookup::Lookup,
     open::manifest_id,
     pack::PackWriter,
     spool::SpooledEntries,
-    storage::{PutMode, StorageErrorKind},
+    storage::{PutMode, Storage, StorageErrorKind},
     table::SegmentCutter,
     writer::{BackupWriter, Committed, ManifestFacts},
 };
@@ -42,15 +42,15 @@ impl BackupWriter {
         let (index, used) = table.write(&mut entries, &self.files)?;
         packs.close()?;
         let packs = used_packs(packs.packs(), &used);
-        let extents = extents(&mut entries, &self.files, &packs, self.codec)?;
-        self.options.cancel.check()?;
         let owned = self.run.owned.clone();
+        let extents = extents(owned.storage(), &mut entries, &self.files, &packs, self.codec)?;
+        self.options.cancel.check()?;
         check_packs(&owned, &packs)?;
         let committed = {
             // Two commits never see the same highest sequence.
             let _commits = owned.commits();
             let manifest = self.manifest(facts, packs, &index, &extents)?;
-            self.store(manifest, &index, &extents)?
+            self.store(manifest, &index, extents)?
         };
         self.drop_crashed_sessions();
         Ok(committed)
@@ -61,7 +61,7 @@ impl BackupWriter {
         facts: ManifestFacts,
         packs: Vec<Option<Pack>>,
         index: &[u8],
-        extents: &[u8],
+        extents: &ExtentsUpload,
     ) -> Result<Manifest, RepositoryError> {
         let owned = &self.run.owned;
         let options = &self.options;
@@ -72,7 +72,7 @@ impl BackupWriter {
             duration: finished_at.saturating_sub(options.started_at),
             raw_bytes: self.raw_bytes,
             stored_bytes: self.totals.stored_bytes,
-            new_bytes: new_packs + index.len() as u64 + extents.len() as u64,
+            new_bytes: new_packs + index.len() as u64 + extents.length(),
             chunks: self.totals.chunks,
             reused_chunks: self.totals.reused_chunks,
             reused_bytes: self.totals.reused_bytes,
@@ -104,7 +104,7 @@ impl BackupWriter {
                 segments: (index.len() / Entry::LENGTH) as u64,
                 entries: self.totals.chunks,
             },
-            extents_sha256: Sha256Hash(Sha256::digest(extents).into()),
+            extents_sha256: extents.sha256(),
             statistics,
             incomplete: facts.incomplete,
             postgresql: facts.postgresql,
@@ -112,7 +112,12 @@ impl BackupWriter {
         })
     }
 
-    fn store(&mut self, manifest: Manifest, index: &[u8], extents: &[u8]) -> Result<Committed, RepositoryError> {
+    fn store(
+        &mut self,
+        manifest: Manifest,
+        index: &[u8],
+        extents: ExtentsUpload,
+    ) -> Result<Committed, RepositoryError> {
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|error| RepositoryError::Misuse(format!("cannot write the manifest: {error}")))?;
         let folder = BackupFolder::new(&manifest.source, manifest.snapshot_at, manifest_id(&bytes));
@@ -122,7 +127,7 @@ impl BackupWriter {
         self.run.folder = Some(folder.clone());
         storage.put(&folder.key(CHUNK_INDEX), index, PutMode::Overwrite)?;
         hit("chunk-index-written")?;
-        storage.put(&folder.key(EXTENTS), extents, PutMode::Overwrite)?;
+        extents.publish(&folder.key(EXTENTS))?;
         hit("extents-written")?;
         // The last moment at which a cancel means that nothing is left.
         self.options.cancel.check()?;
@@ -246,25 +251,27 @@ fn used_packs(packs: &[Option<Pack>], used: &[bool]) -> Vec<Option<Pack>> {
     packs
 }
 
+/// Writes `extents.tsv`; it is visible only when it is published.
 fn extents(
+    storage: &dyn Storage,
     entries: &mut SpooledEntries,
     files: &[File],
     packs: &[Option<Pack>],
     codec: Codec,
-) -> Result<Vec<u8>, RepositoryError> {
-    let memory = RepositoryError::scratch("extents.tsv");
+) -> Result<ExtentsUpload, RepositoryError> {
+    let failed = RepositoryError::from_io;
     let mut reader = entries.read()?;
-    let mut writer = ExtentsWriter::new(Vec::new());
+    let mut writer = ExtentsWriter::new(ExtentsUpload::begin(storage)?);
     for file in files {
-        writer.file(file, codec.name).map_err(&memory)?;
+        writer.file(file, codec.name).map_err(failed)?;
         for _ in 0..file.chunk_count {
             let entry = reader.next()?;
             let pack = packs.get(entry.location.pack as usize).copied().flatten();
             let pack = pack.ok_or_else(|| RepositoryError::Misuse("a chunk was put into no pack".to_owned()))?;
-            writer.chunk(&entry, pack.id).map_err(&memory)?;
+            writer.chunk(&entry, pack.id).map_err(failed)?;
         }
     }
-    writer.finish().map_err(memory)
+    writer.finish().map_err(failed)
 }
 
 /// The packs that the manifest is about to name are there, whole: one that vanished since the backup began must not be

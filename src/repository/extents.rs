@@ -4,11 +4,18 @@
 //! Fields are separated by one tab. Ranges that adjoin are one line. The ranges in order, concatenated, are a valid
 //! `.gz` (`.zst`) file. Names hold no control characters, so a line is a line.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    RepositoryError,
+    storage::{ObjectReader, Storage, Upload},
+};
 use crate::{
     model::{
         PackId,
+        ids::Sha256Hash,
         manifest::{CodecName, File},
     },
     stream::Entry,
@@ -65,6 +72,70 @@ impl<W: Write> ExtentsWriter<W> {
         match self.pending.take() {
             Some(Range { pack, offset, length }) => writeln!(self.output, "{pack}\t{offset}\t{length}"),
             None => Ok(()),
+        }
+    }
+}
+
+/// Bytes that are given to the storage, or read from it, at once.
+const PIECE: usize = 64 << 10;
+
+/// The file on its way into the storage, for it may be long: hashed as it is written, and not visible before it is
+/// published.
+pub(crate) struct ExtentsUpload {
+    upload: Box<dyn Upload>,
+    buffer: Vec<u8>,
+    hash: Sha256,
+    length: u64,
+}
+
+impl ExtentsUpload {
+    pub(crate) fn begin(storage: &dyn Storage) -> Result<Self, RepositoryError> {
+        Ok(Self { upload: storage.upload()?, buffer: Vec::with_capacity(PIECE), hash: Sha256::new(), length: 0 })
+    }
+
+    /// Bytes of it.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The hash of what was flushed.
+    pub(crate) fn sha256(&self) -> Sha256Hash {
+        Sha256Hash(self.hash.clone().finalize().into())
+    }
+
+    /// Makes it durable and visible.
+    pub(crate) fn publish(self, key: &str) -> Result<(), RepositoryError> {
+        Ok(self.upload.publish(key)?)
+    }
+}
+
+impl Write for ExtentsUpload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() > PIECE {
+            self.flush()?;
+        }
+        self.buffer.extend_from_slice(bytes);
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.hash.update(&self.buffer);
+        self.upload.write(&self.buffer).map_err(RepositoryError::from)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// The hash of a stored file of extents.
+pub(crate) fn stored_hash(storage: &dyn Storage, key: &str) -> Result<Sha256Hash, RepositoryError> {
+    let mut reader = ObjectReader::new(storage, key)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match reader.read(&mut buffer).map_err(RepositoryError::from_io)? {
+            0 => return Ok(Sha256Hash(hash.finalize().into())),
+            length => hash.update(&buffer[..length]),
         }
     }
 }

@@ -12,7 +12,10 @@
 //! 5. No more than half of the repository's bytes go without `force`, unless a user named the backup that they
 //!    belonged to, or they belong to a crashed session that expired: those losses are explained, others may be a fault.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    io::{BufRead as _, BufReader},
+};
 
 use super::{
     OwnedRepository, Repository, RepositoryError,
@@ -22,6 +25,7 @@ use super::{
     listing::{BackupObjects, FolderState},
     records::{self, Record},
     session::{Session, SessionHead},
+    storage::ObjectReader,
 };
 use crate::{
     fail_point,
@@ -334,11 +338,16 @@ fn manifest_packs(repository: &Repository, folder: &BackupFolder) -> Result<(Vec
 
 /// The packs that a list of extents names. It may be damaged: it only explains, it keeps nothing.
 fn extents_packs(repository: &Repository, folder: &BackupFolder) -> Result<Vec<PackId>, RepositoryError> {
-    let text = repository.storage().get(&folder.key(EXTENTS))?;
-    let mut packs: Vec<PackId> =
-        String::from_utf8_lossy(&text).lines().filter_map(|line| line.split_once('\t')?.0.parse().ok()).collect();
-    packs.dedup();
-    Ok(packs)
+    let key = folder.key(EXTENTS);
+    let mut packs: HashSet<PackId> = HashSet::new();
+    let lines = BufReader::new(ObjectReader::new(repository.storage(), &key)?).split(b'\n');
+    for line in lines {
+        let line = line.map_err(RepositoryError::from_io)?;
+        let pack: Option<PackId> =
+            String::from_utf8_lossy(&line).split_once('\t').and_then(|(pack, _)| pack.parse().ok());
+        packs.extend(pack);
+    }
+    Ok(packs.into_iter().collect())
 }
 
 #[cfg(test)]

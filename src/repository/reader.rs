@@ -13,7 +13,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    BackupFolder, Repository, RepositoryError,
+    BackupFolder, Repository, RepositoryError, extents,
     layout::EXTENTS,
     table_reader::{ChunkTable, Entries},
 };
@@ -86,13 +86,13 @@ impl BackupReader {
     /// # Errors
     /// `BackupDamaged`, and what the storage meets.
     pub fn check_extents(&self) -> Result<(), RepositoryError> {
-        let read = self.repository.storage().get(&self.folder.key(EXTENTS));
-        let bytes = match read {
-            Err(error) if error.is_not_found() => return Err(self.damaged("its extents.tsv is missing")),
-            other => other?,
-        };
-        if Sha256Hash(Sha256::digest(&bytes).into()) == self.manifest.extents_sha256 {
-            return Ok(());
+        match extents::stored_hash(self.repository.storage(), &self.folder.key(EXTENTS)) {
+            Err(RepositoryError::Storage(error)) if error.is_not_found() => {
+                return Err(self.damaged("its extents.tsv is missing"));
+            }
+            Err(error) => return Err(error),
+            Ok(hash) if hash == self.manifest.extents_sha256 => return Ok(()),
+            Ok(_) => {}
         }
         Err(self.damaged("the SHA-256 of its extents.tsv is not the one in its manifest"))
     }

@@ -19,7 +19,7 @@ use std::{
 use nix::libc;
 
 use super::{Lease, Object, PutMode, Storage, StorageError, StorageErrorKind, Upload, is_valid_key};
-use crate::fail_point;
+use crate::{fail_point, repository::layout::PACKS};
 
 /// Where files lie until they are complete.
 const TEMPORARY: &str = "tmp";
@@ -340,12 +340,14 @@ impl Upload for Temporary {
     fn publish(self: Box<Self>, key: &str) -> Result<(), StorageError> {
         let storage = self.storage.clone();
         let path = storage.path("write", key)?;
+        let is_pack = key.starts_with(PACKS);
+        let hit = |place| if is_pack { fail_point::hit(place) } else { Ok(()) };
         let publish = || {
-            fail_point::hit("pack-written")?;
+            hit("pack-written")?;
             self.file.sync_data()?;
-            fail_point::hit("pack-synced")?;
+            hit("pack-synced")?;
             self.rename(&path, PutMode::Overwrite)?;
-            fail_point::hit("pack-renamed")
+            hit("pack-renamed")
         };
         publish().map_err(|e| storage.error("write", key, e))
     }

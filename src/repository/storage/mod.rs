@@ -112,6 +112,37 @@ pub trait Upload: Send {
     fn publish(self: Box<Self>, key: &str) -> Result<(), StorageError>;
 }
 
+/// Reads an object that may be long, from its beginning, in the pieces that are asked for.
+pub(crate) struct ObjectReader<'a> {
+    storage: &'a dyn Storage,
+    key: &'a str,
+    at: u64,
+    size: u64,
+}
+
+impl<'a> ObjectReader<'a> {
+    /// Begins with the first byte.
+    ///
+    /// # Errors
+    /// [`StorageErrorKind::NotFound`] where there is no such object.
+    pub(crate) fn new(storage: &'a dyn Storage, key: &'a str) -> Result<Self, StorageError> {
+        Ok(Self { storage, key, at: 0, size: storage.size(key)? })
+    }
+}
+
+impl io::Read for ObjectReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.size - self.at).unwrap_or(usize::MAX);
+        let length = buffer.len().min(left);
+        if length > 0 {
+            let piece = self.storage.get_range(self.key, self.at, length).map_err(super::RepositoryError::from)?;
+            buffer[..length].copy_from_slice(&piece);
+            self.at += length as u64;
+        }
+        Ok(length)
+    }
+}
+
 /// The right to write, given back on drop.
 pub trait Lease: Send + Sync + fmt::Debug {}
 

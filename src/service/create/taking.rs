@@ -15,11 +15,6 @@ use crate::{
     },
 };
 
-/// Bytes of a block of an SQLite image: a multiple or a part of the page size, which is a power of two. Twice as large
-/// stores a twenty-fifth less and lets every changed page cost half as much again; half as large the other way round is
-/// worse (docs/benchmarks.md).
-const SQLITE_BLOCK: u32 = 8 << 10;
-
 /// What is taken, and how.
 #[derive(Debug, Clone)]
 pub(super) enum Taking {
@@ -73,10 +68,10 @@ impl Taking {
                 let database_bytes = postgres::preflight(request, context)?.database_bytes;
                 Preflight { database_bytes, chunker: ChunkerParameters::for_database_size(database_bytes) }
             }
-            Self::Sqlite(request) => Preflight {
-                database_bytes: sqlite::preflight(request, context)?.database_bytes,
-                chunker: ChunkerParameters::fixed(SQLITE_BLOCK),
-            },
+            Self::Sqlite(request) => {
+                let database_bytes = sqlite::preflight(request, context)?.database_bytes;
+                Preflight { database_bytes, chunker: ChunkerParameters::for_sqlite_size(database_bytes) }
+            }
         })
     }
 

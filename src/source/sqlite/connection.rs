@@ -51,7 +51,9 @@ pub(super) fn open_live(place: &Place, limits: &Limits) -> Result<Connection, So
 /// Those of SQLite.
 pub(super) fn open_copy(path: &Path, cancel: &Cancel) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(immutable_uri(path), flags)?;
+    // A path that is not absolute would be taken for a host.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let connection = Connection::open_with_flags(immutable_uri(&path), flags)?;
     prepare(connection, &Limits { cancel: cancel.clone(), lock_timeout: Duration::ZERO })
 }
 
@@ -123,6 +125,14 @@ mod tests {
         let copy = open_copy(&path, &Cancel::new()).unwrap();
         assert_eq!(copy.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)), Ok(1));
         assert!(copy.execute_batch("CREATE TABLE u(x)").is_err());
+    }
+
+    #[test]
+    fn a_relative_path_is_found_from_here() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let path = Path::new(folder.path().file_name().unwrap()).join("x.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
+        assert!(path.is_relative() && open_copy(&path, &Cancel::new()).is_ok());
     }
 
     #[test]

@@ -37,6 +37,9 @@ use crate::{
 /// Bytes that are read and written at once.
 const BUFFER: usize = 256 << 10;
 
+/// What the names of the files end in that SQLite keeps beside a database.
+const SIDECARS: [&str; 3] = ["-journal", "-wal", "-shm"];
+
 /// Where a restore goes.
 pub struct RestoreRequest<'a> {
     /// The new file. It must not exist.
@@ -89,7 +92,7 @@ pub struct PlannedBackup {
 /// Something that a plan says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Remark {
-    /// A stable word: `target-exists`, `journal-exists`, `no-folder`, `not-writable`, `no-space`, `owner`.
+    /// A stable word: `target-exists`, `journal-exists`, `journal-name`, `no-folder`, `not-writable`, `no-space`, `owner`.
     pub what: &'static str,
     /// A sentence for people, with what helps.
     pub message: String,
@@ -214,7 +217,18 @@ fn obstacles(request: &RestoreRequest<'_>, bytes: u64, free: Option<u64>) -> Vec
     if to.symlink_metadata().is_ok() {
         add("target-exists", format!("{} exists; restore to another path with --to, or move it away", to.display()));
     }
-    for suffix in ["-journal", "-wal", "-shm"] {
+    let name = to.file_name().unwrap_or_default().as_encoded_bytes();
+    if SIDECARS.iter().any(|suffix| name.ends_with(suffix.as_bytes())) {
+        add(
+            "journal-name",
+            format!(
+                "{} is the name of a file that SQLite keeps beside another database, and would be taken for it; \
+                 restore to another name with --to",
+                to.display()
+            ),
+        );
+    }
+    for suffix in SIDECARS {
         let mut sidecar = OsString::from(to);
         sidecar.push(suffix);
         let sidecar = PathBuf::from(sidecar);

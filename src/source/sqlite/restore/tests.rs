@@ -96,6 +96,7 @@ fn what_stands_in_the_way_is_said_before_anything_is_touched() {
         ("there.db", ErrorCode::TargetExists),
         ("link.db", ErrorCode::TargetExists),
         ("old.db", ErrorCode::RestoreRefused),
+        ("app.db-wal", ErrorCode::RestoreRefused),
         ("no/such.db", ErrorCode::RestoreRefused),
         ("there.db/x", ErrorCode::RestoreRefused),
     ];

@@ -196,7 +196,7 @@ impl Manager {
         let filter = list_filter_from_wire(filter)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         self.session.authorise(connection, &header).await?;
-        let page = self.session.call(move |operations| operations.list(&filter, limit, &cursor)).await?;
+        let page = self.session.look(move |operations| operations.list(&filter, limit, &cursor)).await?;
         Ok((page.backups.iter().map(BackupRow::from).collect(), page.cursor))
     }
 
@@ -211,7 +211,7 @@ impl Manager {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
         self.session.authorise(connection, &header).await?;
-        let summary = self.session.call(move |operations| operations.get(&backup)).await?;
+        let summary = self.session.look(move |operations| operations.get(&backup)).await?;
         Ok(backup_properties(&summary))
     }
 
@@ -239,7 +239,7 @@ impl Manager {
     ) -> Result<Vec<SourceRow>, ApiError> {
         no_flags(flags)?;
         self.session.authorise(connection, &header).await?;
-        let sources = self.session.call(|operations| Ok(operations.sources())).await?;
+        let sources = self.session.look(|operations| Ok(operations.sources())).await?;
         Ok(sources.into_iter().map(SourceRow::from).collect())
     }
 
@@ -269,7 +269,7 @@ impl Manager {
     ) -> Result<Vec<JobRow>, ApiError> {
         no_flags(flags)?;
         self.session.authorise(connection, &header).await?;
-        let jobs = self.session.call(|operations| Ok(operations.jobs().list())).await?;
+        let jobs = self.session.look(|operations| Ok(operations.jobs().list())).await?;
         let rows = jobs.into_iter().map(job_row).collect();
         Ok(limits::last_that_fit(rows, |row: &JobRow| 400 + row.source.len() + row.error_message.len()))
     }

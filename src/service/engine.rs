@@ -37,6 +37,9 @@ use crate::{
 /// How long a verb waits for the repository's first opening.
 const OPENING_PATIENCE: Duration = Duration::from_secs(8);
 
+/// So many backups are looked through in less time than another thread takes to wake up and answer.
+const FEW_BACKUPS: usize = 2_000;
+
 /// The folders of a daemon.
 #[derive(Debug, Clone)]
 pub struct Folders {
@@ -112,6 +115,9 @@ impl Engine {
     /// # Errors
     /// `RepositoryUnavailable`, `RepositoryLocked`: why it is not open.
     pub fn repository(&self) -> Result<Arc<Opened>, ServiceError> {
+        if let Ok(opened) = self.opening.get() {
+            return Ok(opened);
+        }
         // Whether it settled in time or not, `get` knows what there is.
         let _ = self.runtime.block_on(async { tokio::time::timeout(OPENING_PATIENCE, self.opening.settled()).await });
         self.opening.get()
@@ -289,6 +295,10 @@ impl Operations for Arc<Engine> {
         }
         let (name, source) = config.sources.get_key_value(&parsed?)?;
         Some(self.source_summary(name, source, newest))
+    }
+
+    fn answers_at_once(&self) -> bool {
+        self.opening.get().is_ok_and(|opened| opened.backups().len() <= FEW_BACKUPS)
     }
 
     fn status(&self) -> Status {

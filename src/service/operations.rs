@@ -227,6 +227,10 @@ pub trait Operations: Send + Sync {
     /// One of the sources.
     fn source(&self, name: &str) -> Option<SourceSummary>;
 
+    /// Whether [`Operations::list`], [`Operations::get`], [`Operations::sources`] and the table of jobs answer from
+    /// memory, at once, so that they may be called where nothing may wait.
+    fn answers_at_once(&self) -> bool;
+
     /// The daemon at a glance. Asks the repository's file system whether it is there.
     fn status(&self) -> Status;
 

@@ -257,6 +257,10 @@ impl Operations for Simulation {
         self.sources().into_iter().find(|source| source.name == name)
     }
 
+    fn answers_at_once(&self) -> bool {
+        self.backups.lock().unwrap().is_empty()
+    }
+
     fn status(&self) -> Status {
         let overview = self.overview();
         Status {

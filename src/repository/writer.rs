@@ -86,6 +86,23 @@ pub struct ManifestFacts {
     pub database_bytes: u64,
 }
 
+impl ManifestFacts {
+    /// Facts without more than must be known; the rest is empty.
+    #[must_use]
+    pub fn new(kind: Kind, snapshot_at: u64, database_bytes: u64) -> Self {
+        Self {
+            kind,
+            snapshot_at,
+            description: String::new(),
+            tags: Vec::new(),
+            incomplete: Vec::new(),
+            postgresql: None,
+            sqlite: None,
+            database_bytes,
+        }
+    }
+}
+
 /// A backup that exists.
 #[derive(Debug, Clone)]
 pub struct Committed {

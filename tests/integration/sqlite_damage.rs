@@ -49,14 +49,9 @@ fn take(repository: &Path, database: &Path, context: &JobContext) -> BackupFolde
     };
     let dumped = sqlite::dump(&request, &mut writer, context).expect("dump");
     let facts = ManifestFacts {
-        kind: Kind::Sqlite,
-        snapshot_at: dumped.snapshot_at,
-        description: String::new(),
-        tags: Vec::new(),
         incomplete: dumped.incomplete,
-        postgresql: None,
         sqlite: Some(dumped.facts),
-        database_bytes: dumped.database_bytes,
+        ..ManifestFacts::new(Kind::Sqlite, dumped.snapshot_at, dumped.database_bytes)
     };
     writer.commit(facts).expect("commit").folder
 }

@@ -81,27 +81,17 @@ impl Taking {
             Self::Postgres(request) => {
                 let dumped = postgres::dump(request, sink, context)?;
                 ManifestFacts {
-                    kind: Kind::Logical,
-                    snapshot_at: dumped.snapshot_at,
-                    description: String::new(),
-                    tags: Vec::new(),
                     incomplete: dumped.incomplete,
                     postgresql: Some(dumped.facts),
-                    sqlite: None,
-                    database_bytes: dumped.database_bytes,
+                    ..ManifestFacts::new(Kind::Logical, dumped.snapshot_at, dumped.database_bytes)
                 }
             }
             Self::Sqlite(request) => {
                 let dumped = sqlite::dump(request, sink, context)?;
                 ManifestFacts {
-                    kind: Kind::Sqlite,
-                    snapshot_at: dumped.snapshot_at,
-                    description: String::new(),
-                    tags: Vec::new(),
                     incomplete: dumped.incomplete,
-                    postgresql: None,
                     sqlite: Some(dumped.facts),
-                    database_bytes: dumped.database_bytes,
+                    ..ManifestFacts::new(Kind::Sqlite, dumped.snapshot_at, dumped.database_bytes)
                 }
             }
         })

@@ -4,6 +4,9 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
+PROGRAMS ?= target/release
+# The bus looks for policies in these places only.
+DBUS_POLICY_DIR ?= $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/dbus-1/system.d
 
 # The fast deflate, where its library is.
 ISAL = $(shell [ "$$(uname -m)" = x86_64 ] && pkg-config --exists libisal 2>/dev/null && echo isal)
@@ -39,13 +42,26 @@ demo: all ## back up, verify, restore and compare a sample database on a throwaw
 
 .PHONY: install
 install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
-	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/doc/backupd"
-	install -m 755 target/release/backupd target/release/backupctl "$(DESTDIR)$(PREFIX)/bin/"
-	install -m 644 LICENSE-MIT LICENSE-APACHE README.md "$(DESTDIR)$(PREFIX)/share/doc/backupd/"
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/libexec" $(PROGRAMS)/backupd
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/bin" $(PROGRAMS)/backupctl
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d"
+	for unit in systemd/backupd*.service systemd/backupd*.timer; do \
+	    sed 's|=/usr/|=$(PREFIX)/|' "$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}" || exit 1; \
+	done
+	install -m 644 systemd/backupd.sysusers.conf "$(DESTDIR)$(PREFIX)/lib/sysusers.d/backupd.conf"
+	install -m 644 systemd/backupd.tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/backupd.conf"
+	install -D -m 644 -t "$(DESTDIR)$(DBUS_POLICY_DIR)" systemd/org.backupd1.conf
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system-services" systemd/org.backupd1.service
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" src/bus/org.backupd1.xml
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/backupd" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/*.md
+	cp -R --no-preserve=ownership docs/examples "$(DESTDIR)$(PREFIX)/share/doc/backupd/"
 	for page in docs/man/*.[1-8]; do \
-	    [ -e "$$page" ] || continue; \
 	    install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
+
+.PHONY: deb
+deb: all ## build the Debian package (target/debian); the same programs give the same bytes
+	packaging/build-deb
 
 .PHONY: deps
 deps: ## install what building and testing need (root on Debian), or say what is missing

@@ -34,6 +34,18 @@ const RELOAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long connections may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// The exit code by which the unit knows that the daemon wants to be started again.
+pub const RESTART_EXIT_CODE: u8 = 44;
+
+/// Why the daemon ended, if nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop.
+    Stopped,
+    /// It was asked to restart as soon as it is idle, and is: see [`RESTART_EXIT_CODE`].
+    Restart,
+}
+
 /// Where the daemon is reached.
 #[derive(Debug, Clone, Default)]
 pub struct Reach {
@@ -43,7 +55,8 @@ pub struct Reach {
     pub listen: Option<String>,
 }
 
-/// Serves until SIGTERM or SIGINT, the loss of the bus, or `fatal`. SIGHUP reloads.
+/// Serves until SIGTERM or SIGINT, the loss of the bus, or `fatal`. SIGHUP reloads; SIGUSR1 ends it as soon as no job
+/// runs or waits, for a restart with another program or other credentials.
 ///
 /// # Errors
 /// What kept the daemon from serving, or ended it: `fatal`'s error; `Failed` for the bus; `TimedOut` when a job did not
@@ -52,7 +65,7 @@ pub async fn run(
     reach: &Reach,
     operations: Arc<dyn Operations>,
     fatal: impl Future<Output = ServiceError>,
-) -> Result<(), ServiceError> {
+) -> Result<Ended, ServiceError> {
     let mut signals = Signals::new()?;
     let server = Server::new(Arc::clone(&operations));
     if let Some(address) = &reach.listen {
@@ -62,7 +75,8 @@ pub async fn run(
         Some(bus) => Some(server.join_bus(bus).await?),
         None => None,
     };
-    let mut daemon = Daemon { events: operations.jobs().subscribe(), operations, server, bus };
+    let mut daemon =
+        Daemon { events: operations.jobs().subscribe(), operations, server, bus, restart_when_idle: false };
     let watchdog = daemon.start_watchdog().await?;
     notify::ready(&daemon.status());
     let ended = daemon.serve(&mut signals, fatal).await;
@@ -70,7 +84,7 @@ pub async fn run(
     if let Some(watchdog) = watchdog {
         watchdog.abort();
     }
-    ended.and(stopped)
+    ended.and_then(|ended| stopped.map(|()| ended))
 }
 
 struct Daemon {
@@ -78,12 +92,14 @@ struct Daemon {
     server: Server,
     bus: Option<Connection>,
     events: broadcast::Receiver<crate::service::jobs::JobEvent>,
+    restart_when_idle: bool,
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    restart: Signal,
 }
 
 impl Signals {
@@ -96,6 +112,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
+            restart: listen(SignalKind::user_defined1())?,
         })
     }
 
@@ -112,7 +129,7 @@ impl Daemon {
         &mut self,
         signals: &mut Signals,
         fatal: impl Future<Output = ServiceError>,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Ended, ServiceError> {
         let mut fatal = pin!(fatal);
         let bus = self.bus.clone();
         let mut bus_lost = pin!(async move {
@@ -122,11 +139,20 @@ impl Daemon {
             }
         });
         loop {
-            let Signals { terminate, interrupt, hangup } = signals;
+            // From here on jobs are refused, so that none begins between the look and the end.
+            if self.restart_when_idle && self.operations.jobs().close_if_idle() {
+                tracing::info!("no job runs: restarting, as asked");
+                return Ok(Ended::Restart);
+            }
+            let Signals { terminate, interrupt, hangup, restart } = signals;
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(Ended::Stopped),
+                _ = interrupt.recv() => return Ok(Ended::Stopped),
                 _ = hangup.recv() => self.reload().await,
+                _ = restart.recv() => {
+                    self.restart_when_idle = true;
+                    notify::status(&self.status());
+                }
                 error = &mut fatal => return Err(error),
                 () = &mut bus_lost => {
                     return Err(ServiceError::new(ErrorCode::Failed, "the connection to the message bus is lost"));
@@ -226,9 +252,40 @@ impl Daemon {
             [] => "Idle".to_owned(),
             [first, rest @ ..] => {
                 let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+                let then = if self.restart_when_idle { "; restarts when no job runs" } else { "" };
                 let record = &first.record;
-                format!("Job {}: {} {} ({}){more}", record.number, record.job_type, record.source, record.phase)
+                format!("Job {}: {} {} ({}){more}{then}", record.number, record.job_type, record.source, record.phase)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIT: &str = include_str!("../systemd/backupd.service");
+
+    fn unit_has(line: &str) -> bool {
+        UNIT.lines().any(|found| found == line)
+    }
+
+    #[test]
+    fn the_unit_waits_longer_for_a_stop_than_the_daemon_does() {
+        let seconds = UNIT.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s'));
+        let limit = Duration::from_secs(seconds.unwrap().parse().unwrap());
+        assert!(limit >= STOP_LIMIT + CLOSE_LIMIT, "{limit:?}");
+        assert!(unit_has("KillMode=mixed"), "the daemon ends its own children");
+    }
+
+    #[test]
+    fn the_unit_starts_again_what_ended_for_a_restart() {
+        assert!(unit_has(&format!("RestartForceExitStatus={RESTART_EXIT_CODE}")));
+        assert!(unit_has(&format!("SuccessExitStatus={RESTART_EXIT_CODE}")));
+    }
+
+    #[test]
+    fn no_error_has_the_exit_code_of_a_restart() {
+        assert!(crate::model::error_code::TABLE.iter().all(|row| row.exit_code != RESTART_EXIT_CODE));
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use backupd::{
     bus::server::Bus,
-    daemon::{self, Reach},
+    daemon::{self, Ended, RESTART_EXIT_CODE, Reach},
     model::ErrorCode,
     service::{
         ServiceError,
@@ -74,7 +74,8 @@ fn main() -> ExitCode {
         return ExitCode::from(ErrorCode::InvalidArgs.row().exit_code);
     }
     match serve(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::Restart) => ExitCode::from(RESTART_EXIT_CODE),
         Err(error) => {
             tracing::error!(BACKUPD_ERROR = error.code().name(), "{error}");
             ExitCode::from(error.code().row().exit_code)
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(arguments: &Arguments) -> Result<(), ServiceError> {
+fn serve(arguments: &Arguments) -> Result<Ended, ServiceError> {
     let reach = arguments.reach();
     if reach.bus.is_none() && reach.listen.is_none() {
         let message = "with --bus none and without --listen nobody could reach the daemon; give one of them";

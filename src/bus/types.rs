@@ -139,7 +139,7 @@ pub fn backup_properties(summary: &BackupSummary) -> HashMap<&'static str, Varia
 }
 
 /// One source, see [`SourceSummary`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Type)]
 #[allow(missing_docs, reason = "the fields of `SourceSummary`")]
 pub struct SourceRow {
     pub name: String,

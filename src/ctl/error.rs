@@ -129,6 +129,9 @@ impl From<zbus::Error> for CtlError {
     fn from(error: zbus::Error) -> Self {
         match error {
             zbus::Error::FDO(error) => from_standard(*error),
+            zbus::Error::MethodError(name, text, _) if is_of_activation(name.as_str()) => {
+                not_started(text.as_deref().unwrap_or_default())
+            }
             zbus::Error::MethodError(name, text, _) => {
                 let message = text.unwrap_or_else(|| format!("the daemon answered with the error {name}"));
                 Self::new(ErrorCode::from_dbus_name(name.as_str()).unwrap_or(ErrorCode::Failed), message)
@@ -151,9 +154,22 @@ impl From<zbus::Error> for CtlError {
     }
 }
 
+/// Whether this is an error of starting the daemon, with which the bus answers in its place.
+fn is_of_activation(name: &str) -> bool {
+    name.starts_with("org.freedesktop.systemd1.") || name.starts_with("org.freedesktop.DBus.Error.Spawn.")
+}
+
+fn not_started(text: &str) -> CtlError {
+    let message = format!("the daemon is not running, and the bus cannot start it: {text}");
+    CtlError::new(ErrorCode::DaemonUnreachable, message)
+}
+
 /// A sentence for each of the bus's own errors that people meet.
 fn from_standard(error: fdo::Error) -> CtlError {
     let text = error.description().unwrap_or_default().to_owned();
+    if is_of_activation(error.name().as_str()) {
+        return not_started(&text);
+    }
     let (code, message) = match &error {
         fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_) => {
             (ErrorCode::DaemonUnreachable, "the daemon is not running: nobody owns org.backupd1 on the bus".to_owned())
@@ -193,6 +209,7 @@ mod tests {
     fn the_errors_of_the_bus_get_a_sentence() {
         for (error, code, part) in [
             (fdo::Error::ServiceUnknown("x".into()), ErrorCode::DaemonUnreachable, "is not running"),
+            (fdo::Error::SpawnChildExited("x".into()), ErrorCode::DaemonUnreachable, "cannot start it: x"),
             (fdo::Error::NoReply("x".into()), ErrorCode::DaemonUnreachable, "went away"),
             (fdo::Error::AccessDenied("only root may".into()), ErrorCode::AccessDenied, "only root may"),
             (fdo::Error::LimitsExceeded("full".into()), ErrorCode::LimitsExceeded, "full"),

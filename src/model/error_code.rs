@@ -108,8 +108,8 @@ rows! {
     AmbiguousBackup, own!("AmbiguousBackup"), 4, false, "More than one backup begins with this id. Give more digits.";
     Canceled, own!("Canceled"), 5, false, "The job was cancelled. Nothing of it is left but what was complete by itself, such as backups of other databases.";
     SourceBusy, own!("SourceBusy"), 75, true, "A job for this source is running; the message names it.";
-    LimitsExceeded, "org.freedesktop.DBus.Error.LimitsExceeded", 75, true, "Too many jobs are waiting. Try again later.";
-    ShuttingDown, own!("ShuttingDown"), 75, true, "The daemon is stopping and ended the job cleanly. Run it again.";
+    LimitsExceeded, "org.freedesktop.DBus.Error.LimitsExceeded", 43, true, "Too many jobs are waiting. Try again later.";
+    ShuttingDown, own!("ShuttingDown"), 42, true, "The daemon is stopping and ended the job cleanly. Run it again.";
     ConfigInvalid, own!("ConfigInvalid"), 78, false, "The configuration has an error. `backupctl config check` names file, line and key.";
     SourceDisabled, own!("SourceDisabled"), 78, false, "The source is disabled, by `enabled = false` or by an error in its file. `backupctl sources` says which.";
     CredentialsMissing, own!("CredentialsMissing"), 78, false, "The password of the source cannot be read. Check the credential or the password file.";

@@ -15,7 +15,7 @@ use backupd::{
         proxy::{ManagerProxy, connect_peer},
         types::Options,
     },
-    daemon::{Reach, run},
+    daemon::{Ended, RESTART_EXIT_CODE, Reach, run},
     service::operations::Operations,
 };
 use nix::{
@@ -36,7 +36,12 @@ fn process() {
         let operations: Arc<dyn Operations> = Simulation::new(&folder.join("state"));
         run(&reach, operations, std::future::pending()).await
     });
-    std::process::exit(ended.map_or_else(|error| i32::from(error.code().row().exit_code), |()| 0));
+    let code = match ended {
+        Ok(Ended::Stopped) => 0,
+        Ok(Ended::Restart) => RESTART_EXIT_CODE,
+        Err(error) => error.code().row().exit_code,
+    };
+    std::process::exit(code.into());
 }
 
 pub(crate) struct Process {
@@ -134,6 +139,29 @@ async fn a_stop_ends_jobs_cleanly_and_a_restart_remembers_them() {
     assert_eq!(jobs[0].error_name, "org.backupd1.Error.ShuttingDown");
     let (next, _) = manager.create_backup("shop", &Options::new(), 0).await.unwrap();
     assert_eq!(next, number + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_waits_for_the_jobs() {
+    let mut process = Process::start(tempfile::tempdir().unwrap(), &[]);
+    let manager = process.manager().await;
+    let (first, _) = manager.create_backup("shop", &Options::new(), 0).await.unwrap();
+    process.signal(Signal::SIGUSR1);
+    process.notice("restarts when no job runs");
+    // It works on meanwhile.
+    let (second, _) = manager.create_backup("app", &Options::new(), 0).await.unwrap();
+    manager.cancel_job(first, 0).await.unwrap();
+    let notice = process.notice(&format!("STATUS=Job {second}: create app"));
+    assert!(notice.trim_end().ends_with("; restarts when no job runs"), "{notice}");
+    manager.cancel_job(second, 0).await.unwrap();
+    process.notice("STOPPING=1");
+    assert_eq!(process.wait().code(), Some(RESTART_EXIT_CODE.into()));
+    let folder = std::mem::replace(&mut process.folder, tempfile::tempdir().unwrap());
+    let mut process = Process::start(folder, &[]);
+    let jobs = process.manager().await.list_jobs(0).await.unwrap();
+    assert_eq!(jobs.iter().map(|job| job.result.as_str()).collect::<Vec<_>>(), ["canceled", "canceled"]);
+    process.signal(Signal::SIGUSR1);
+    assert_eq!(process.wait().code(), Some(RESTART_EXIT_CODE.into()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use super::{
     super::{client::Client, error::CtlError, human, output::Output, table::visible},
     jobs,
 };
+use crate::{bus::types::SourceRow, config};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError> {
     let manager = client.manager();
@@ -14,6 +15,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
     let problem = manager.repository_problem().await?;
     let (backups, free) = (manager.backups().await?, manager.free_bytes().await?);
     let problems = manager.config_problems().await?;
+    let sources = manager.list_sources(0).await?;
     let mut rows = manager.list_jobs(0).await?;
     rows.retain(|job| job.result.is_empty());
     let ready = state == "ready";
@@ -23,6 +25,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
             "repository": path,
             "repository_state": state,
             "repository_problem": if problem.is_empty() { None } else { Some(problem) },
+            "sources": sources.len(),
             "backups": ready.then_some(backups),
             "free_bytes": ready.then_some(free),
             "config_problems": problems,
@@ -34,6 +37,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
     if !problem.is_empty() {
         output.line(format_args!("              {}", visible(&problem)))?;
     }
+    output.line(format_args!("     Sources: {}", human::count(sources.len() as u64)))?;
     if ready {
         output.line(format_args!("     Backups: {}", human::count(backups)))?;
         output.line(format_args!("        Free: {}", human::size(free)))?;
@@ -43,10 +47,55 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
         output.line(format_args!("{label} {}", visible(problem)))?;
     }
     match rows.len() {
-        0 => output.line("        Jobs: none"),
+        0 => output.line("        Jobs: none")?,
         number => {
             output.line(format_args!("        Jobs: {number} running or waiting\n"))?;
-            output.text(&jobs::table(&rows).render(output.style()))
+            output.text(&jobs::table(&rows).render(output.style()))?;
+        }
+    }
+    match next_step(&sources).filter(|_| ready) {
+        Some(step) => output.line(format_args!("        Next: {step}")),
+        None => Ok(()),
+    }
+}
+
+/// What is left to do until every source has a backup.
+fn next_step(sources: &[SourceRow]) -> Option<String> {
+    if sources.is_empty() {
+        return Some(format!(
+            "describe a database in {}/sources.d/NAME.toml (see backupd.toml(5)), then run `backupctl reload`",
+            config::DEFAULT_DIRECTORY
+        ));
+    }
+    let new = |row: &&SourceRow| row.state == "enabled" && row.last_backup.is_empty() && row.running_job == 0;
+    sources.iter().find(new).map(|row| {
+        let name = &row.name;
+        format!("`backupctl create {name}`; `systemctl enable --now backupd-create@{name}.timer` for one each day")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(state: &str, last_backup: &str, running_job: u64) -> SourceRow {
+        SourceRow {
+            name: "shop".to_owned(),
+            state: state.to_owned(),
+            last_backup: last_backup.to_owned(),
+            running_job,
+            ..SourceRow::default()
+        }
+    }
+
+    #[test]
+    fn the_next_step_is_a_source_then_a_backup_then_none() {
+        assert!(next_step(&[]).unwrap().contains("/etc/backupd/sources.d/NAME.toml"));
+        assert!(
+            next_step(&[row("enabled", "ab", 0), row("enabled", "", 0)]).unwrap().contains("backupctl create shop")
+        );
+        for done in [row("enabled", "ab", 0), row("disabled", "", 0), row("broken", "", 0), row("enabled", "", 7)] {
+            assert_eq!(next_step(&[done]), None);
         }
     }
 }

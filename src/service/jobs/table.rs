@@ -200,6 +200,14 @@ impl Jobs {
         self.inner.start_waiting();
     }
 
+    /// Accepts nothing more if no job runs or waits; says whether that is so.
+    #[must_use]
+    pub fn close_if_idle(&self) -> bool {
+        let mut table = self.inner.table();
+        table.closed |= table.active.is_empty();
+        table.closed
+    }
+
     /// Accepts nothing more, ends all jobs, and waits until they have cleaned up, at most for `grace`. Gives the jobs
     /// that did not end.
     #[must_use]

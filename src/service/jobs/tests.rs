@@ -207,6 +207,20 @@ fn a_shutdown_ends_all_and_says_what_did_not_end() {
 }
 
 #[test]
+fn a_table_is_closed_for_a_restart_only_when_it_is_empty() {
+    let mut bench = Bench::new(LIMITS);
+    let (began, begun) = mpsc::channel();
+    let number = bench.jobs.submit(request("a"), until_cancelled(began)).unwrap();
+    begun.recv_timeout(LONG).unwrap();
+    assert!(!bench.jobs.close_if_idle());
+    bench.jobs.cancel(number).unwrap();
+    bench.wait_for(number);
+    assert!(bench.jobs.close_if_idle());
+    let refused = bench.jobs.submit(request("c"), Box::new(|_| Ok(JobOutcome::default()))).unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::ShuttingDown);
+}
+
+#[test]
 fn what_a_killed_daemon_leaves_is_closed_and_swept() {
     let bench = Bench::new(LIMITS);
     let (began, begun) = mpsc::channel();

@@ -1,0 +1,76 @@
+//! PostgreSQL over its local socket, with peer authentication and the role that README asks for: a timer makes the backup,
+//! the restoring role gives it back, the journal tells of both.
+
+use backupd::service::jobs::message_id;
+
+use crate::machine::{System, VERSION};
+
+on_each_system!(a_timer_backs_up_and_the_restoring_role_restores, a_failed_backup_is_a_failed_unit);
+
+fn a_timer_backs_up_and_the_restoring_role_restores(system: &System) {
+    system.install(VERSION);
+    system.with_source();
+    let status = system.sh("backupctl status");
+    assert!(status.contains("Next: `backupctl create shop`"), "{status}");
+    let soon = "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
+    system.write("/etc/systemd/system/backupd-create@shop.timer.d/soon.conf", soon);
+    system.sh("systemctl daemon-reload && systemctl enable --now --quiet backupd-create@shop.timer");
+    system.wait_for("backupctl list --json=short | grep -q shop");
+    system.sh("systemctl stop backupd-create@shop.timer");
+    system.wait_for("! systemctl --quiet is-active backupd-create@shop.service");
+    assert_eq!(system.property("backupd-create@shop.service", "Result"), "success");
+    assert!(!system.sh("backupctl status").contains("Next:"));
+
+    the_journal_has_the_job(system);
+
+    // The restoring role comes in by a password, over TCP.
+    system.sh("cd / && runuser -u postgres -- psql -qX -v ON_ERROR_STOP=1 \
+            -c \"CREATE ROLE restorer LOGIN SUPERUSER PASSWORD 'sesame'\"
+        printf sesame >/etc/backupd/credentials/restorer.password
+        printf '[restore]\nhost = \"127.0.0.1\"\nuser = \"restorer\"\npassword_credential = \"restorer.password\"\n' \
+            >>/etc/backupd/sources.d/shop.toml
+        systemctl restart backupd
+        backupctl restore shop@latest --to copy --yes
+        backupctl verify --level=data");
+    let rows = |database: &str| {
+        let query = "SELECT count(*), md5(string_agg(orders::text, '' ORDER BY n)) FROM orders";
+        system.sh(&format!("cd / && runuser -u postgres -- psql -AtX {database} -c \"{query}\""))
+    };
+    assert_eq!(rows("copy"), rows("shop"));
+    assert!(rows("copy").starts_with("20000|"));
+}
+
+fn the_journal_has_the_job(system: &System) {
+    let lines = system.sh("journalctl -u backupd BACKUPD_SOURCE=shop -o json --no-pager");
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of =
+        |id: &str| lines.iter().find(|line| line["MESSAGE_ID"] == id).unwrap_or_else(|| panic!("no {id}: {lines:?}"));
+    let (started, done) = (of(message_id::JOB_STARTED), of(message_id::JOB_SUCCEEDED));
+    assert_eq!(started["BACKUPD_JOB"], done["BACKUPD_JOB"]);
+    assert_eq!(started["BACKUPD_JOB_TYPE"], "create");
+    assert_eq!(started["BACKUPD_CALLER_UID"], system.sh("id -u backupd"));
+    assert_eq!(done["PRIORITY"], "6");
+    assert_eq!(done["SYSLOG_IDENTIFIER"], "backupd");
+    let backup = done["BACKUPD_BACKUP"].as_str().unwrap();
+    assert!(system.backups().iter().any(|id| id == backup), "{backup}");
+}
+
+fn a_failed_backup_is_a_failed_unit(system: &System) {
+    system.install(VERSION);
+    system.with_source();
+    // A second backup of the same source is no failure.
+    system.begin_held_backup();
+    system.sh("systemctl start backupd-create@shop");
+    let said = system.sh("journalctl -u backupd-create@shop -o cat --no-pager");
+    assert!(said.contains("wait for it or cancel it"), "{said}");
+    assert_eq!(system.sh("systemctl --failed --no-legend"), "");
+    system.let_backups_go_on();
+    system.wait_for("backupctl jobs --json=short | grep -q done");
+    // A server that is not there is one.
+    system.sh("systemctl stop postgresql");
+    let failed = system.try_sh("systemctl start backupd-create@shop");
+    assert!(!failed.status.success(), "{failed}");
+    assert_eq!(system.property("backupd-create@shop", "ExecMainStatus"), "20");
+    let units = system.sh("systemctl --failed --no-legend --plain");
+    assert!(units.starts_with("backupd-create@shop.service"), "{units}");
+}

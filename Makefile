@@ -19,7 +19,7 @@ all: deps ## build the programs (target/release)
 	$(CARGO) build --release --locked $(RELEASE_FEATURES)
 
 .PHONY: test
-test: lint ## lint, then every test (about ten minutes on two cores)
+test: lint ## lint, then every test (about fifteen minutes on two cores)
 	$(CARGO) test --locked $(TEST_FEATURES) --lib --bins --tests
 
 .PHONY: lint

@@ -1,8 +1,13 @@
 //! What a new user finds after the installation.
 
-use crate::machine::{System, VERSION};
+use crate::machine::{System, VERSION, block_of_readme};
 
-on_each_system!(the_daemon_runs_and_waits_for_a_source, the_units_are_in_order, the_bus_starts_what_is_enabled);
+on_each_system!(
+    the_daemon_runs_and_waits_for_a_source,
+    the_units_are_in_order,
+    what_readme_says_leads_to_a_backup,
+    the_bus_starts_what_is_enabled
+);
 
 fn the_daemon_runs_and_waits_for_a_source(system: &System) {
     system.install(VERSION);
@@ -40,6 +45,17 @@ fn the_units_are_in_order(system: &System) {
     system.sh("systemctl enable --now backupd-create@shop.timer backupd-verify.timer");
     let timers = system.sh("systemctl list-timers --no-legend --no-pager");
     assert!(timers.contains("backupd-create@shop.timer") && timers.contains("backupd-verify.timer"), "{timers}");
+}
+
+fn what_readme_says_leads_to_a_backup(system: &System) {
+    let install = block_of_readme("sh", 1);
+    let steps: Vec<&str> = install.lines().map(|line| line.split('#').next().unwrap().trim()).collect();
+    assert_eq!(steps, ["make deb", "apt install ./target/debian/backupd_*.deb", "backupctl status"]);
+    system.install(VERSION);
+    system.with_server();
+    let said = system.sh(&block_of_readme("sh", 2));
+    assert!(said.contains("backupd-create@shop.timer"), "{said}");
+    assert_eq!(system.backups().len(), 1);
 }
 
 fn the_bus_starts_what_is_enabled(system: &System) {

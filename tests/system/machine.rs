@@ -127,14 +127,19 @@ impl System {
         .ok()
     }
 
-    /// A PostgreSQL server with the database `shop` and the reading role that README asks for, and the source `shop`.
-    pub fn with_source(&self) {
-        fs::write(self.share().join("role.sql"), sql_of_readme()).expect("hand the SQL in");
+    /// A PostgreSQL server with the database `shop` and the reading role that README asks for.
+    pub fn with_server(&self) {
+        fs::write(self.share().join("role.sql"), block_of_readme("sql", 1)).expect("hand the SQL in");
         self.sh("systemctl start postgresql
             cd / && runuser -u postgres -- psql -qX -v ON_ERROR_STOP=1 \
                 -c 'CREATE DATABASE shop' -c '\\c shop' \
                 -c 'CREATE TABLE orders AS SELECT n, md5(n::text) AS text FROM generate_series(1, 20000) n' \
                 -f /run/share/role.sql");
+    }
+
+    /// The same, and the source `shop`.
+    pub fn with_source(&self) {
+        self.with_server();
         self.write("/etc/backupd/sources.d/shop.toml", "type = \"postgresql\"\ndatabase = \"shop\"\n");
         self.sh("systemctl reload backupd");
     }
@@ -219,9 +224,10 @@ pub fn build_package(version: &str, folder: &Path) -> PathBuf {
     PathBuf::from(run(&mut command).ok().text().trim_end())
 }
 
-/// What README says that a reading role needs.
-fn sql_of_readme() -> String {
+/// The block of README's section "Install" that begins with these fences, without what makes an administrator root.
+pub fn block_of_readme(fence: &str, number: usize) -> String {
     let readme = fs::read_to_string(project_file("README.md")).expect("README.md");
-    let block = readme.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next());
-    block.expect("an SQL block").to_owned()
+    let section = readme.split("\n## Install\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section");
+    let block = section.split(&format!("\n```{fence}\n")).nth(number).and_then(|rest| rest.split("\n```").next());
+    block.expect("a block").replace("sudo ", "")
 }

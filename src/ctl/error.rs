@@ -76,6 +76,11 @@ impl CtlError {
         self.kind == Kind::Code(ErrorCode::DaemonUnreachable)
     }
 
+    /// Whether the caller may not do it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.kind, Kind::Code(ErrorCode::AccessDenied | ErrorCode::InteractiveAuthorizationRequired))
+    }
+
     pub(crate) fn is_silent(&self) -> bool {
         self.kind == Kind::ReaderGone
     }

@@ -234,7 +234,10 @@ impl Operations for Simulation {
         Ok(Page { backups: vec![summary], cursor: "next".to_owned() })
     }
 
-    fn get(&self, _: &str) -> Result<BackupSummary, ServiceError> {
+    fn get(&self, backup: &str) -> Result<BackupSummary, ServiceError> {
+        if backup == "missing" {
+            return Err(ServiceError::new(ErrorCode::NoSuchBackup, "no backup \"missing\""));
+        }
         Ok(self.list(&ListFilter::default(), 0, "")?.backups.remove(0))
     }
 

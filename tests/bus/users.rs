@@ -36,7 +36,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 /// This program, as a user; it must be where that one may read it.
-fn as_user(uid: u32, program: &Path) -> Command {
+pub(crate) fn as_user(uid: u32, program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]).arg(program);
     command

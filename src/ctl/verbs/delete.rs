@@ -8,16 +8,14 @@ use super::{
         error::CtlError,
         follow::{self, OnInterrupt},
         human,
+        manager::Manager,
         output::{Output, say},
         selector,
         table::visible,
     },
     took,
 };
-use crate::{
-    bus::{proxy::ManagerProxy, types::Options},
-    model::ErrorCode,
-};
+use crate::{bus::types::Options, model::ErrorCode};
 
 pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteArguments) -> Result<(), CtlError> {
     // Resolved first: SOURCE@latest must mean the same before and after the first deletion.
@@ -39,7 +37,7 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteA
     let mut records = Vec::new();
     let mut outcome = Ok(());
     for id in &ids {
-        let start = async |manager: ManagerProxy<'static>| manager.delete_backup(id, &Options::new(), 0).await;
+        let start = async |manager: Manager| manager.delete_backup(id, &Options::new(), 0).await;
         let title = format!("deletion of {}", &id[..8.min(id.len())]);
         let job = match follow::run(&mut client, output, &title, OnInterrupt::Detach, start).await {
             Ok(job) => job,
@@ -66,7 +64,7 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteA
 }
 
 /// The id of a backup, and a line about it.
-async fn resolve(manager: &ManagerProxy<'static>, selector: &str) -> Result<(String, String), CtlError> {
+async fn resolve(manager: &Manager, selector: &str) -> Result<(String, String), CtlError> {
     let mut properties = manager.get_backup(selector, 0).await?;
     let mut text = |name: &str| properties.remove(name).and_then(|value| String::try_from(value).ok());
     let id =

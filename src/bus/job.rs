@@ -8,7 +8,13 @@ use std::{
 use serde_json::Value;
 use zbus::{Connection, Variant, message::Header, object_server::SignalEmitter};
 
-use super::{error::ApiError, limits::text, session::Session, types::no_flags};
+use super::{
+    action::{About, Action},
+    error::ApiError,
+    limits::text,
+    session::Session,
+    types::no_flags,
+};
 use crate::{
     model::{
         error_code::TABLE,
@@ -31,7 +37,8 @@ impl JobObject {
     /// The job, for a caller that may see it. Without a header it is the daemon itself that looks.
     async fn state(&self, connection: &Connection, header: Option<Header<'_>>) -> Result<JobState, ApiError> {
         if let Some(header) = header {
-            self.session.authorise(connection, &header).await?;
+            let about = About::daemon(Action::Inspect).with("job", self.number.to_string());
+            self.session.may_read(connection, &header, about).await?;
         }
         self.session.job(self.number)
     }
@@ -53,9 +60,7 @@ macro_rules! job_properties {
                 #[zbus(connection)] connection: &Connection,
             ) -> Result<(), ApiError> {
                 no_flags(flags)?;
-                self.session.authorise(connection, &header).await?;
-                let number = self.number;
-                self.session.call(move |operations| operations.jobs().cancel(number)).await
+                self.session.cancel(connection, &header, self.number).await
             }
 
             #[zbus(signal)]

@@ -1,6 +1,7 @@
 //! The object of the daemon: `org.backupd1.Manager`.
 //!
-//! Every method reads its arguments, validates them, looks who calls, acts, answers, in this order.
+//! Every method reads its arguments, validates them, looks who calls and whether they may, acts, notes it, answers, in
+//! this order.
 
 use std::{collections::HashMap, fs::File, os::fd::OwnedFd, sync::Arc};
 
@@ -13,6 +14,7 @@ use zbus::{
 };
 
 use super::{
+    action::{About, Action},
     error::ApiError,
     job::{error_of, result_of},
     limits::{self, check_argument, short_text, text, texts},
@@ -27,7 +29,7 @@ use crate::{
     model::ErrorCode,
     service::{
         jobs::JobState,
-        operations::{Overview, Status},
+        operations::{Operations, Overview, Status},
     },
 };
 
@@ -51,7 +53,7 @@ impl Manager {
         field: fn(Status) -> T,
     ) -> Result<T, ApiError> {
         if let Some(header) = header {
-            self.session.authorise(connection, &header).await?;
+            self.session.may_read(connection, &header, About::daemon(Action::Inspect)).await?;
         }
         self.session.call(move |operations| Ok(field(operations.status()))).await
     }
@@ -71,8 +73,9 @@ impl Manager {
         no_flags(flags)?;
         check_argument("source", &source)?;
         let options = create_options_from_wire(options)?;
-        let caller = self.session.authorise(connection, &header).await?;
-        self.session.start_job(connection, move |operations| operations.create(caller, &source, options)).await
+        let grant = self.session.authorise(connection, &header, About::source(Action::Create, &source)).await?;
+        let verb = move |operations: &dyn Operations, caller| operations.create(caller, &source, options);
+        self.session.start_job(connection, grant, verb).await
     }
 
     #[zbus(out_args("plan"))]
@@ -87,9 +90,11 @@ impl Manager {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
         let options = restore_options_from_wire(options)?;
-        let caller = self.session.authorise(connection, &header).await?;
-        let plan = self.session.call(move |operations| operations.plan_restore(caller, &backup, &options)).await?;
-        limits::json("the plan", plan.to_string())
+        let about = About::backup(Action::Inspect, &backup).with("to", options.to.clone());
+        let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
+        let caller = grant.caller;
+        let plan = self.session.call(move |operations| operations.plan_restore(caller, &backup, &options)).await;
+        grant.conclude(plan.and_then(|plan| limits::json("the plan", plan.to_string())))
     }
 
     #[zbus(out_args("id", "job"))]
@@ -104,8 +109,10 @@ impl Manager {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
         let options = restore_options_from_wire(options)?;
-        let caller = self.session.authorise(connection, &header).await?;
-        self.session.start_job(connection, move |operations| operations.restore(caller, &backup, options)).await
+        let about = About::backup(Action::Restore, &backup).with("to", options.to.clone());
+        let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
+        let verb = move |operations: &dyn Operations, caller| operations.restore(caller, &backup, options);
+        self.session.start_job(connection, grant, verb).await
     }
 
     #[zbus(out_args("id", "job"))]
@@ -119,9 +126,18 @@ impl Manager {
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
-        let request = verify_request_from_wire(backup, options)?;
-        let caller = self.session.authorise(connection, &header).await?;
-        self.session.start_job(connection, move |operations| operations.verify(caller, request)).await
+        let mut request = verify_request_from_wire(backup, options)?;
+        let grant = if request.backup.is_empty() {
+            let about = About::source(Action::Verify, &request.source);
+            self.session.authorise(connection, &header, about).await?
+        } else {
+            let (about, backup) = (About::backup(Action::Verify, &request.backup), std::mem::take(&mut request.backup));
+            let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
+            request.backup = backup;
+            grant
+        };
+        let verb = move |operations: &dyn Operations, caller| operations.verify(caller, request);
+        self.session.start_job(connection, grant, verb).await
     }
 
     #[zbus(out_args("id", "job"))]
@@ -136,8 +152,10 @@ impl Manager {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
         no_options(options)?;
-        let caller = self.session.authorise(connection, &header).await?;
-        self.session.start_job(connection, move |operations| operations.delete(caller, &backup)).await
+        let about = About::backup(Action::Delete, &backup);
+        let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
+        let verb = move |operations: &dyn Operations, caller| operations.delete(caller, &backup);
+        self.session.start_job(connection, grant, verb).await
     }
 
     #[zbus(out_args("id", "job"))]
@@ -154,8 +172,10 @@ impl Manager {
         check_argument("backup", &backup)?;
         no_options(options)?;
         let output = writable(output.into())?;
-        let caller = self.session.authorise(connection, &header).await?;
-        self.session.start_job(connection, move |operations| operations.export(caller, &backup, output)).await
+        let about = About::backup(Action::Export, &backup);
+        let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
+        let verb = move |operations: &dyn Operations, caller| operations.export(caller, &backup, output);
+        self.session.start_job(connection, grant, verb).await
     }
 
     #[zbus(out_args("id", "job", "output"))]
@@ -170,14 +190,19 @@ impl Manager {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
         no_options(options)?;
-        let caller = self.session.authorise(connection, &header).await?;
+        let about = About::backup(Action::Export, &backup);
+        let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
         // Both ends are closed where the job is refused, or its client does not get the answer.
-        let (output, input) = std::io::pipe().map_err(|error| {
-            ApiError::new(ErrorCode::LimitsExceeded, format!("cannot make a pipe for the export: {error}"))
-        })?;
+        let (output, input) = match std::io::pipe() {
+            Ok(ends) => ends,
+            Err(error) => {
+                let message = format!("cannot make a pipe for the export: {error}");
+                return grant.conclude(Err(ApiError::new(ErrorCode::LimitsExceeded, message)));
+            }
+        };
         let input = File::from(OwnedFd::from(input));
-        let started =
-            self.session.start_job(connection, move |operations| operations.export(caller, &backup, input)).await?;
+        let verb = move |operations: &dyn Operations, caller| operations.export(caller, &backup, input);
+        let started = self.session.start_job(connection, grant, verb).await?;
         Ok((started.0, started.1, OwnedFd::from(output).into()))
     }
 
@@ -195,9 +220,10 @@ impl Manager {
         check_argument("cursor", &cursor)?;
         let filter = list_filter_from_wire(filter)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        self.session.authorise(connection, &header).await?;
-        let page = self.session.look(move |operations| operations.list(&filter, limit, &cursor)).await?;
-        Ok((page.backups.iter().map(BackupRow::from).collect(), page.cursor))
+        let about = About::source(Action::Inspect, &filter.source);
+        let grant = self.session.authorise(connection, &header, about).await?;
+        let page = self.session.look(move |operations| operations.list(&filter, limit, &cursor)).await;
+        grant.conclude(page.map(|page| (page.backups.iter().map(BackupRow::from).collect(), page.cursor)))
     }
 
     #[zbus(out_args("properties"))]
@@ -210,9 +236,10 @@ impl Manager {
     ) -> Result<HashMap<&'static str, Variant<'static>>, ApiError> {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
-        self.session.authorise(connection, &header).await?;
-        let summary = self.session.look(move |operations| operations.get(&backup)).await?;
-        Ok(backup_properties(&summary))
+        let about = About::backup(Action::Inspect, &backup);
+        let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
+        let summary = self.session.look(move |operations| operations.get(&backup)).await;
+        grant.conclude(summary.map(|summary| backup_properties(&summary)))
     }
 
     #[zbus(out_args("description"))]
@@ -225,9 +252,10 @@ impl Manager {
     ) -> Result<String, ApiError> {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
-        self.session.authorise(connection, &header).await?;
-        let description = self.session.call(move |operations| operations.describe(&backup)).await?;
-        limits::json("the backup", description.to_string())
+        let about = About::backup(Action::Inspect, &backup);
+        let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
+        let description = self.session.call(move |operations| operations.describe(&backup)).await;
+        grant.conclude(description.and_then(|description| limits::json("the backup", description.to_string())))
     }
 
     #[zbus(out_args("sources"))]
@@ -238,9 +266,9 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<SourceRow>, ApiError> {
         no_flags(flags)?;
-        self.session.authorise(connection, &header).await?;
-        let sources = self.session.look(|operations| Ok(operations.sources())).await?;
-        Ok(sources.into_iter().map(SourceRow::from).collect())
+        let grant = self.session.authorise(connection, &header, About::daemon(Action::Inspect)).await?;
+        let sources = self.session.look(|operations| Ok(operations.sources())).await;
+        grant.conclude(sources.map(|sources| sources.into_iter().map(SourceRow::from).collect()))
     }
 
     #[zbus(out_args("source"))]
@@ -251,13 +279,13 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<OwnedObjectPath, ApiError> {
         check_argument("name", &name)?;
-        self.session.authorise(connection, &header).await?;
+        let grant = self.session.authorise(connection, &header, About::source(Action::Inspect, &name)).await?;
         // What is not announced yet is, so that the object is there.
         self.session.show(connection).await?;
         if self.session.shown_sources().await.contains_key(&name) {
-            return Ok(source_object_path(&name));
+            return grant.conclude(Ok(source_object_path(&name)));
         }
-        Err(no_such_source(&name))
+        grant.conclude(Err(no_such_source(&name)))
     }
 
     #[zbus(out_args("jobs"))]
@@ -268,8 +296,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<JobRow>, ApiError> {
         no_flags(flags)?;
-        self.session.authorise(connection, &header).await?;
-        let jobs = self.session.look(|operations| Ok(operations.jobs().list())).await?;
+        let grant = self.session.authorise(connection, &header, About::daemon(Action::Inspect)).await?;
+        let jobs = grant.conclude(self.session.look(|operations| Ok(operations.jobs().list())).await)?;
         let rows = jobs.into_iter().map(job_row).collect();
         Ok(limits::last_that_fit(rows, |row: &JobRow| 400 + row.source.len() + row.error_message.len()))
     }
@@ -281,11 +309,12 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<OwnedObjectPath, ApiError> {
-        self.session.authorise(connection, &header).await?;
+        let about = About::daemon(Action::Inspect).with("job", id.to_string());
+        let grant = self.session.authorise(connection, &header, about).await?;
         if self.session.objects().await.contains_key(&id) {
-            return Ok(object_path(id));
+            return grant.conclude(Ok(object_path(id)));
         }
-        Err(ApiError::new(ErrorCode::NoSuchJob, format!("no job {id} runs or waits")))
+        grant.conclude(Err(ApiError::new(ErrorCode::NoSuchJob, format!("no job {id} runs or waits"))))
     }
 
     #[zbus(out_args("description"))]
@@ -297,9 +326,10 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<String, ApiError> {
         no_flags(flags)?;
-        self.session.authorise(connection, &header).await?;
+        let about = About::daemon(Action::Inspect).with("job", id.to_string());
+        let grant = self.session.authorise(connection, &header, about).await?;
         let session = Arc::clone(&self.session);
-        let state = self.session.call(move |_| Ok(session.job(id))).await??;
+        let state = grant.conclude(self.session.call(move |_| Ok(session.job(id))).await.flatten())?;
         let description = serde_json::to_string(&state)
             .map_err(|error| ApiError::new(ErrorCode::Internal, format!("cannot describe job {id}: {error}")))?;
         limits::json("the job", description)
@@ -313,8 +343,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), ApiError> {
         no_flags(flags)?;
-        self.session.authorise(connection, &header).await?;
-        self.session.call(move |operations| operations.jobs().cancel(id)).await
+        self.session.cancel(connection, &header, id).await
     }
 
     async fn reload(
@@ -324,8 +353,8 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), ApiError> {
         no_flags(flags)?;
-        self.session.authorise(connection, &header).await?;
-        self.session.call(|operations| operations.reload()).await?;
+        let grant = self.session.authorise(connection, &header, About::daemon(Action::Reload)).await?;
+        grant.conclude(self.session.call(|operations| operations.reload()).await)?;
         // Who asked finds the sources as they are now, and was told of them before the answer.
         self.session.show(connection).await
     }

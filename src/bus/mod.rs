@@ -7,8 +7,12 @@
 //! - `client_socket`: the bounds on what is held for a client of that socket.
 //! - `session`: one connection, its jobs' signals and their order; `shown`: its sources' and the daemon's own;
 //!   `manager`, `objects`, `job`, `source`: the objects.
-//! - [`identity`]: who calls; [`error`]: how a failure goes out; [`limits`]: how much may be said.
+//! - [`identity`]: who calls; [`action`]: to do what; `authority`: whether they may; `audit`: what the journal says of
+//!   it; [`error`]: how a failure goes out; [`limits`]: how much may be said.
 
+pub mod action;
+mod audit;
+mod authority;
 mod client_socket;
 pub mod error;
 pub mod identity;

@@ -10,6 +10,7 @@ use std::{
 use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, message::Header, object_server::SignalEmitter};
 
 use super::{
+    action::{About, Action},
     error::ApiError,
     session::{Session, object_path, source_object_path},
 };
@@ -35,13 +36,13 @@ impl Objects {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<HashMap<OwnedObjectPath, Interfaces>, ApiError> {
-        self.session.authorise(connection, &header).await?;
+        let grant = self.session.authorise(connection, &header, About::daemon(Action::Inspect)).await?;
         let jobs = self.session.objects().await.into_iter();
         let jobs = jobs.map(|(number, all)| (object_path(number), HashMap::from([("org.backupd1.Job", all)])));
         let sources = self.session.shown_sources().await.into_iter();
         let sources =
             sources.map(|(name, all)| (source_object_path(&name), HashMap::from([("org.backupd1.Source", all)])));
-        Ok(jobs.chain(sources).collect())
+        grant.conclude(Ok(jobs.chain(sources).collect()))
     }
 
     #[zbus(signal)]

@@ -27,6 +27,7 @@ use zbus::{
 
 use super::{
     MANAGER_PATH, NAME,
+    authority::{Authority, Polkit, TrustedOnly},
     client_socket::ClientSocket,
     identity::{BusClient, Identity, Peer, is_trusted},
     manager::Manager,
@@ -34,7 +35,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    model::ErrorCode,
+    model::{ErrorCode, message_id},
     service::{
         ServiceError,
         operations::{Caller, Operations},
@@ -100,7 +101,10 @@ impl Server {
         };
         let failed =
             |error: zbus::Error| ServiceError::new(ErrorCode::Failed, format!("cannot offer {NAME} on {bus}: {error}"));
-        let connection = self.serve(builder, Box::new(BusClient), CALLS_ON_BUS).await.map_err(failed)?;
+        let connection = self
+            .serve(builder, Box::new(BusClient), Box::new(Polkit::default()), CALLS_ON_BUS)
+            .await
+            .map_err(failed)?;
         let flags = zbus::fdo::RequestNameFlags::DO_NOT_QUEUE;
         connection.request_name_with_flags(NAME, flags).await.map_err(failed)?;
         Ok(connection)
@@ -132,8 +136,9 @@ impl Server {
     /// # Errors
     /// Those of the handshake.
     pub async fn serve_peer(&self, stream: std::os::unix::net::UnixStream, caller: Caller) -> zbus::Result<Connection> {
+        let process = process_of(&stream);
         let builder = Builder::socket(ClientSocket::new(stream)?).server(Guid::generate()).p2p();
-        self.serve(builder, Box::new(Peer(caller)), CALLS_PER_CLIENT).await
+        self.serve(builder, Box::new(Peer { caller, process }), Box::new(TrustedOnly), CALLS_PER_CLIENT).await
     }
 
     /// Ends all connections, after the signals that are due were sent.
@@ -174,8 +179,14 @@ impl Server {
         }
     }
 
-    async fn serve(&self, builder: Builder<'_>, identity: Box<dyn Identity>, calls: usize) -> zbus::Result<Connection> {
-        let session = Session::new(Arc::clone(&self.operations), identity, calls);
+    async fn serve(
+        &self,
+        builder: Builder<'_>,
+        identity: Box<dyn Identity>,
+        authority: Box<dyn Authority>,
+        calls: usize,
+    ) -> zbus::Result<Connection> {
+        let session = Session::new(Arc::clone(&self.operations), identity, authority, calls);
         let (events, changes) = (self.operations.jobs().subscribe(), self.operations.changes().subscribe());
         let mut builder = builder
             .max_queued(QUEUE)
@@ -195,6 +206,12 @@ impl Server {
     }
 }
 
+/// The process at the other end, where the kernel knows one.
+fn process_of(stream: &std::os::unix::net::UnixStream) -> Option<u32> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    getsockopt(stream, PeerCredentials).ok().and_then(|credentials| u32::try_from(credentials.pid()).ok())
+}
+
 /// The identity of a client that may connect. The others are told that they are rejected, as SASL puts it.
 fn admit(stream: &UnixStream) -> Option<Caller> {
     let caller = match stream.peer_cred() {
@@ -207,7 +224,15 @@ fn admit(stream: &UnixStream) -> Option<Caller> {
     if is_trusted(caller) {
         return Some(caller);
     }
-    tracing::warn!(BACKUPD_CALLER_UID = caller.uid, "turned a client of the user with the id {} away", caller.uid);
+    tracing::warn!(
+        MESSAGE_ID = message_id::CALL_REFUSED,
+        BACKUPD_CALL = "connect",
+        BACKUPD_CALLER_UID = caller.uid,
+        BACKUPD_RESULT = "refused",
+        BACKUPD_ERROR = ErrorCode::AccessDenied.name(),
+        "turned a client of the user with the id {} away",
+        caller.uid
+    );
     let _ = stream.try_write(b"REJECTED EXTERNAL\r\n");
     None
 }

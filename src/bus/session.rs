@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Mutex, Semaphore, broadcast, watch};
@@ -19,6 +19,9 @@ use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, fdo, message::Heade
 
 use super::{
     MANAGER_PATH,
+    action::{About, Action},
+    audit::{Entry, Grant, Refusals, is_recorded},
+    authority::{Authority, Patience},
     error::ApiError,
     identity::{Identity, is_trusted},
     job::{JobObject, error_of, properties, statistics},
@@ -31,11 +34,12 @@ use crate::{
     model::{
         ErrorCode,
         job::{JobNumber, JobRecord, JobResult},
+        summary::BackupSummary,
     },
     service::{
         ServiceError,
         jobs::{JobEvent, JobState},
-        operations::{Caller, Operations, SourceSummary},
+        operations::{Caller, ListFilter, Operations, SourceSummary},
     },
 };
 
@@ -55,6 +59,8 @@ const RETIRED: usize = 4096;
 pub(super) struct Session {
     pub(super) operations: Arc<dyn Operations>,
     identity: Box<dyn Identity>,
+    authority: Box<dyn Authority>,
+    refusals: Refusals,
     calls: Semaphore,
     announced: Mutex<Announced>,
     pub(super) shown: Mutex<Shown>,
@@ -69,24 +75,98 @@ struct Announced {
 
 impl Session {
     /// `calls` methods may be under way at once.
-    pub(super) fn new(operations: Arc<dyn Operations>, identity: Box<dyn Identity>, calls: usize) -> Arc<Self> {
-        let (announced, shown) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { operations, identity, calls: Semaphore::new(calls), announced, shown })
+    pub(super) fn new(
+        operations: Arc<dyn Operations>,
+        identity: Box<dyn Identity>,
+        authority: Box<dyn Authority>,
+        calls: usize,
+    ) -> Arc<Self> {
+        let (announced, shown, refusals) = (Mutex::default(), Mutex::default(), Refusals::default());
+        Arc::new(Self { operations, identity, authority, refusals, calls: Semaphore::new(calls), announced, shown })
     }
 
-    /// Who calls, if they may.
-    pub(super) async fn authorise(&self, connection: &Connection, call: &Header<'_>) -> Result<Caller, ApiError> {
+    /// Lets a call through that may do what it is about. Nothing was changed before.
+    pub(super) async fn authorise(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        about: About,
+    ) -> Result<Grant, ApiError> {
+        let caller = self.identity.caller(connection, call).await?;
+        self.admit(connection, call, caller, about, Patience::Call).await
+    }
+
+    /// Lets a call through that may do this with a backup, or with all backups of a run. What the caller named is looked
+    /// up first, so that it is allowed or refused for that very backup, and done with it: gives its id, or the run's, in
+    /// place of the name.
+    pub(super) async fn authorise_backup(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        about: About,
+        backup: String,
+    ) -> Result<(Grant, String), ApiError> {
         let caller = self.identity.caller(connection, call).await?;
         if is_trusted(caller) {
-            return Ok(caller);
+            return Ok((self.admit(connection, call, caller, about, Patience::Call).await?, backup));
         }
-        let member = call.member().map_or("", |member| member.as_str());
-        tracing::warn!(BACKUPD_CALLER_UID = caller.uid, "refused {member} to the user with the id {}", caller.uid);
-        let message = format!(
-            "the user with the id {} may not call {member}: only root and the user of the daemon may",
-            caller.uid
-        );
-        Err(ApiError::new(ErrorCode::AccessDenied, message))
+        let filter = ListFilter { backup: backup.clone(), ..ListFilter::default() };
+        let found = self.look(move |operations| operations.list(&filter, 2, "")).await.and_then(|page| {
+            match page.backups.as_slice() {
+                [] => Err(ApiError::new(ErrorCode::NoSuchBackup, format!("{backup:?} names no backup"))),
+                [one] => Ok(Pinned::one(one)),
+                [first, ..] => Pinned::run(first),
+            }
+        });
+        let about = match &found {
+            Ok(found) => found.tell(about),
+            Err(_) => about,
+        };
+        let grant = self.admit(connection, call, caller, about, Patience::Call).await?;
+        // Only who may is told that there is none.
+        match found {
+            Ok(found) => Ok((grant, found.selector)),
+            Err(error) => grant.conclude(Err(error)),
+        }
+    }
+
+    /// Whether the properties of an object may be read. Nobody is asked for a password then.
+    pub(super) async fn may_read(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        about: About,
+    ) -> Result<(), ApiError> {
+        let caller = self.identity.caller(connection, call).await?;
+        self.admit(connection, call, caller, about, Patience::Read).await?.conclude(Ok(()))
+    }
+
+    async fn admit(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        caller: Caller,
+        about: About,
+        patience: Patience,
+    ) -> Result<Grant, ApiError> {
+        let allowed = match is_trusted(caller) || about.is_free_for(caller) {
+            true => Ok(()),
+            false => self.authority.check(connection, call, caller, &about, patience).await,
+        };
+        let entry = async |about| {
+            let member = call.member().map_or_else(String::new, ToString::to_string);
+            Entry { caller, origin: self.identity.origin(connection, call).await, member, about }
+        };
+        match allowed {
+            Ok(()) if is_recorded(about.action) => Ok(Grant { caller, entry: Some(Box::new(entry(about).await)) }),
+            Ok(()) => Ok(Grant { caller, entry: None }),
+            Err(error) => {
+                if let Some(before) = self.refusals.count(caller.uid, Instant::now()) {
+                    entry(about).await.refused(&error, before);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Runs a verb that looks at what is in memory: here, where it answers at once, which costs a fraction of what it
@@ -123,8 +203,19 @@ impl Session {
         }
     }
 
-    /// Runs a verb that starts a job, and announces the job before the answer goes out.
+    /// Runs a verb that starts a job, announces the job before the answer goes out, and writes down who started it.
     pub(super) async fn start_job(
+        self: &Arc<Self>,
+        connection: &Connection,
+        grant: Grant,
+        verb: impl FnOnce(&dyn Operations, Caller) -> Result<JobNumber, ServiceError> + Send + 'static,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        let caller = grant.caller;
+        let started = self.announce_new(connection, move |operations| verb(operations, caller)).await;
+        grant.conclude_job(started, |number| self.operations.jobs().get(number).map(|job| job.record))
+    }
+
+    async fn announce_new(
         self: &Arc<Self>,
         connection: &Connection,
         verb: impl FnOnce(&dyn Operations) -> Result<JobNumber, ServiceError> + Send + 'static,
@@ -140,6 +231,21 @@ impl Session {
     /// The jobs that are objects on this connection, with their properties.
     pub(super) async fn objects(&self) -> BTreeMap<JobNumber, Properties> {
         self.announced.lock().await.jobs.clone()
+    }
+
+    /// Cancels a job, as whom its kind of job is allowed or who started it.
+    pub(super) async fn cancel(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        number: JobNumber,
+    ) -> Result<(), ApiError> {
+        let about = match self.operations.jobs().get(number) {
+            Some(job) => About::cancel(&job.record),
+            None => About::daemon(Action::Inspect).with("job", number.to_string()),
+        };
+        let grant = self.authorise(connection, call, about).await?;
+        grant.conclude(self.call(move |operations| operations.jobs().cancel(number)).await)
     }
 
     /// A job that is an object on this connection.
@@ -314,6 +420,36 @@ impl Session {
 
 /// The interface of jobs.
 const JOB: &str = "org.backupd1.Job";
+
+/// What a caller's name of a backup means, so that it means the same later.
+struct Pinned {
+    selector: String,
+    backup: Option<BackupSummary>,
+    source: String,
+}
+
+impl Pinned {
+    fn one(backup: &BackupSummary) -> Self {
+        let source = backup.source.source.to_string();
+        Self { selector: backup.id.to_string(), backup: Some(backup.clone()), source }
+    }
+
+    /// All backups of the run that took this one.
+    fn run(backup: &BackupSummary) -> Result<Self, ApiError> {
+        let source = backup.source.source.to_string();
+        match backup.run_id {
+            Some(run) => Ok(Self { selector: format!("{source}@{run}"), backup: None, source }),
+            None => Err(ApiError::new(ErrorCode::Internal, format!("backup {} names no run", backup.id))),
+        }
+    }
+
+    fn tell(&self, about: About) -> About {
+        match &self.backup {
+            Some(backup) => about.found(backup),
+            None => about.found_run(&self.source, &self.selector),
+        }
+    }
+}
 
 enum Step {
     End,

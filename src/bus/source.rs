@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use zbus::{Connection, Variant, message::Header};
 
-use super::{error::ApiError, session::Session, types::SourceRow};
+use super::{
+    action::{About, Action},
+    error::ApiError,
+    session::Session,
+    types::SourceRow,
+};
 use crate::{model::ErrorCode, service::operations::SourceSummary};
 
 /// A source on one connection.
@@ -21,7 +26,8 @@ impl SourceObject {
     /// The source, for a caller that may see it. Without a header it is the daemon itself that looks.
     async fn row(&self, connection: &Connection, header: Option<Header<'_>>) -> Result<SourceRow, ApiError> {
         if let Some(header) = header {
-            self.session.authorise(connection, &header).await?;
+            let about = About::source(Action::Inspect, &self.name);
+            self.session.may_read(connection, &header, about).await?;
         }
         self.session.source(&self.name).map(SourceRow::from).ok_or_else(|| no_such_source(&self.name))
     }

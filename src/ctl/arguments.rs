@@ -34,6 +34,9 @@ pub struct Common {
     /// Reach the daemon on this bus
     #[arg(long, global = true, value_enum)]
     pub bus: Option<Bus>,
+    /// Do not ask for a password; what needs one fails
+    #[arg(long, global = true)]
+    pub no_ask_password: bool,
     /// Print JSON instead of text
     #[arg(long, global = true, value_enum, default_value_t = Json::Off, value_name = "MODE",
           num_args = 0..=1, default_missing_value = "pretty", require_equals = true)]

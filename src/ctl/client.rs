@@ -5,8 +5,10 @@ use std::{io, str::FromStr as _, time::Duration};
 use zbus::{Address, Connection, connection::Builder, proxy::CacheProperties};
 
 use super::{
+    agent::Agent,
     arguments::{Bus, Common},
     error::CtlError,
+    manager::Manager,
 };
 use crate::{bus::proxy::ManagerProxy, model::ErrorCode};
 
@@ -14,6 +16,8 @@ use crate::{bus::proxy::ManagerProxy, model::ErrorCode};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a call may take. The daemon answers within its 10 s of early checks; a long listing takes less.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may take where a person may be asked first; the daemon gives him two minutes.
+const ASKING_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Where the daemon is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +29,10 @@ enum Route {
 /// A connection to the daemon.
 pub(crate) struct Client {
     route: Route,
-    manager: ManagerProxy<'static>,
+    ask: bool,
+    manager: Manager,
+    /// Asks on the terminal for as long as the client is there.
+    _agent: Option<Agent>,
 }
 
 impl Client {
@@ -35,12 +42,15 @@ impl Client {
     /// `DaemonUnreachable`, saying where nobody answered; `InvalidArgs` for an address that is none.
     pub(crate) async fn connect(common: &Common) -> Result<Self, CtlError> {
         let route = Route::of(common, std::env::var("BACKUPD_ADDRESS").ok());
-        let manager = route.connect().await?;
-        Ok(Self { route, manager })
+        // Without a message bus nobody is asked anything: only root and the daemon's user get in.
+        let ask = !common.no_ask_password && matches!(route, Route::Bus(_));
+        let manager = route.connect(ask).await?;
+        let agent = if ask && route == Route::Bus(Bus::System) { Agent::start() } else { None };
+        Ok(Self { route, ask, manager, _agent: agent })
     }
 
     /// The daemon's interface.
-    pub(crate) fn manager(&self) -> &ManagerProxy<'static> {
+    pub(crate) fn manager(&self) -> &Manager {
         &self.manager
     }
 
@@ -49,7 +59,7 @@ impl Client {
     /// # Errors
     /// As [`Client::connect`].
     pub(crate) async fn reconnect(&mut self) -> Result<(), CtlError> {
-        self.manager = self.route.connect().await?;
+        self.manager = self.route.connect(self.ask).await?;
         Ok(())
     }
 }
@@ -64,11 +74,11 @@ impl Route {
         }
     }
 
-    async fn connect(&self) -> Result<ManagerProxy<'static>, CtlError> {
+    async fn connect(&self, ask: bool) -> Result<Manager, CtlError> {
         let unreachable = |why: String| {
             CtlError::new(ErrorCode::DaemonUnreachable, format!("cannot connect to {}: {why}", self.name()))
         };
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.open(ask)).await {
             Err(_) => Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
             Ok(Err(zbus::Error::Connection(error, _))) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let message = format!("you may not connect to {}: {error}", self.name());
@@ -82,14 +92,16 @@ impl Route {
         }
     }
 
-    async fn open(&self) -> zbus::Result<ManagerProxy<'static>> {
+    async fn open(&self, ask: bool) -> zbus::Result<Manager> {
         let builder = match self {
             Self::Peer(address) => Builder::address(Address::from_str(address)?).p2p(),
             Self::Bus(Bus::System) => Builder::system(),
             Self::Bus(Bus::Session) => Builder::session(),
         };
-        let connection: Connection = builder.method_timeout(CALL_TIMEOUT).build().await?;
-        ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await
+        let limit = if ask { ASKING_TIMEOUT } else { CALL_TIMEOUT };
+        let connection: Connection = builder.method_timeout(limit).build().await?;
+        let proxy = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+        Ok(Manager::new(proxy, ask))
     }
 
     fn name(&self) -> String {
@@ -127,10 +139,10 @@ mod tests {
     async fn nobody_there_is_said_with_the_address() {
         let folder = tempfile::tempdir().unwrap();
         let address = format!("unix:path={}/socket", folder.path().display());
-        let error = Route::Peer(address.clone()).connect().await.map(|_| ()).unwrap_err();
+        let error = Route::Peer(address.clone()).connect(false).await.map(|_| ()).unwrap_err();
         assert_eq!(error.exit_code(), 69);
         assert!(error.to_string().contains(&address), "{error}");
-        let error = Route::Peer("nonsense".to_owned()).connect().await.map(|_| ()).unwrap_err();
+        let error = Route::Peer("nonsense".to_owned()).connect(false).await.map(|_| ()).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{error}");
     }
 }

@@ -81,6 +81,11 @@ impl CtlError {
         self.kind == Kind::Code(ErrorCode::InvalidArgs)
     }
 
+    /// Whether the caller may not do it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.kind, Kind::Code(ErrorCode::AccessDenied | ErrorCode::InteractiveAuthorizationRequired))
+    }
+
     pub(crate) fn is_silent(&self) -> bool {
         self.kind == Kind::ReaderGone
     }

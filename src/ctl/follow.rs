@@ -12,11 +12,12 @@ use zbus::OwnedObjectPath;
 use super::{
     client::Client,
     error::CtlError,
+    manager::Manager,
     output::{Output, say},
     progress::{JobView, Progress},
 };
 use crate::{
-    bus::proxy::{JobRemovedStream, ManagerProxy},
+    bus::proxy::JobRemovedStream,
     model::{ErrorCode, job::JobNumber},
 };
 
@@ -76,7 +77,7 @@ pub(crate) async fn run<F>(
     output: &Output,
     title: &str,
     on_interrupt: OnInterrupt,
-    start: impl FnOnce(ManagerProxy<'static>) -> F,
+    start: impl FnOnce(Manager) -> F,
 ) -> Result<Finished, CtlError>
 where
     F: Future<Output = zbus::Result<Started>>,
@@ -192,7 +193,7 @@ async fn ended(removed: &mut JobRemovedStream, number: JobNumber) -> bool {
 ///
 /// # Errors
 /// `NoSuchJob`; `DaemonUnreachable`.
-pub(crate) async fn describe(manager: &ManagerProxy<'static>, number: JobNumber) -> Result<Finished, CtlError> {
+pub(crate) async fn describe(manager: &Manager, number: JobNumber) -> Result<Finished, CtlError> {
     let text = manager.describe_job(number, 0).await?;
     let odd = |error| {
         CtlError::new(ErrorCode::NotSupported, format!("cannot read what the daemon says of job {number}: {error}"))
@@ -212,7 +213,7 @@ pub(crate) async fn describe(manager: &ManagerProxy<'static>, number: JobNumber)
 pub(crate) async fn start_only<F>(
     client: &Client,
     output: &Output,
-    start: impl FnOnce(ManagerProxy<'static>) -> F,
+    start: impl FnOnce(Manager) -> F,
 ) -> Result<(), CtlError>
 where
     F: Future<Output = zbus::Result<Started>>,

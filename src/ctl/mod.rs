@@ -1,7 +1,7 @@
 //! `backupctl`: the client of the daemon.
 //!
 //! - `arguments`: the command line; `verbs`: one file per verb; `selector`: how a backup is named on it.
-//! - `client`: the way to the daemon; `follow`: waiting for a job without missing or inventing its end.
+//! - `client`: the way to the daemon; `manager`: its interface; `agent`: who asks for a password meanwhile; `follow`: waiting for a job without missing or inventing its end.
 //! - `no_daemon`: the verbs that only read, on a repository where nothing runs.
 //! - `output`, `table`, `human`, `progress`, `confirm`: what people and scripts see.
 //! - `error`: what went wrong, with the exit code and the hint of the one table of errors.
@@ -9,12 +9,14 @@
 //! Only data goes to standard output; progress, questions and errors go to standard error. Whoever reads standard
 //! output may go away at any time; that is no failure.
 
+mod agent;
 pub mod arguments;
 mod client;
 mod confirm;
 mod error;
 mod follow;
 mod human;
+mod manager;
 mod no_daemon;
 mod output;
 mod progress;

@@ -12,6 +12,7 @@ pub enum ErrorCode {
     Failed,
     InvalidArgs,
     AccessDenied,
+    InteractiveAuthorizationRequired,
     NoSuchSource,
     NoSuchBackup,
     NoSuchJob,
@@ -101,7 +102,8 @@ macro_rules! rows {
 rows! {
     Failed, own!("Failed"), 1, false, "The operation failed; the message says at which step.";
     InvalidArgs, "org.freedesktop.DBus.Error.InvalidArgs", 2, false, "An argument, option or flag is not understood.";
-    AccessDenied, "org.freedesktop.DBus.Error.AccessDenied", 77, false, "The caller may not do this. Run the command as root or as the user of the daemon.";
+    AccessDenied, "org.freedesktop.DBus.Error.AccessDenied", 77, false, "The caller may not do this. Run the command as root or as the user of the daemon, or let a polkit rule allow it.";
+    InteractiveAuthorizationRequired, "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", 77, false, "Somebody must authenticate for this, and could not be asked. Run the command on a terminal without --no-ask-password, or as root.";
     NoSuchSource, own!("NoSuchSource"), 4, false, "No source has this name. `backupctl sources` lists them.";
     NoSuchBackup, own!("NoSuchBackup"), 4, false, "No backup matches. `backupctl list` shows what there is.";
     NoSuchJob, own!("NoSuchJob"), 4, false, "No job has this number. `backupctl jobs` lists them.";

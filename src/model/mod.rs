@@ -1,9 +1,10 @@
-//! Plain data and its validation: ids, names, the error table, the manifest, jobs. No I/O happens here.
+//! Plain data and its validation: ids, names, the error table, the manifest, jobs, the ids of messages. No I/O happens here.
 
 pub mod error_code;
 pub mod ids;
 pub mod job;
 pub mod manifest;
+pub mod message_id;
 pub mod name;
 pub mod summary;
 

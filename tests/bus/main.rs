@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod contract;
+#[path = "../dbus_api/contract.rs"]
+#[allow(dead_code, reason = "it serves the documentation, too")]
+mod documented;
 mod jobs;
 mod limits;
 mod listening;
+mod polkit;
 mod private_bus;
 mod process;
 mod slow;

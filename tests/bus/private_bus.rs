@@ -66,11 +66,17 @@ impl PrivateBus {
 
     /// A call by `busctl`, as this user, of the daemon's object; `member` is of the Manager, or has its interface
     /// before it.
-    async fn call(&self, uid: Option<u32>, member: &str, arguments: &[&str]) -> Output {
+    pub(crate) async fn call(&self, uid: Option<u32>, member: &str, arguments: &[&str]) -> Output {
         self.call_at(MANAGER_PATH, uid, member, arguments).await
     }
 
     async fn call_at(&self, path: &str, uid: Option<u32>, member: &str, arguments: &[&str]) -> Output {
+        let mut command = self.busctl(path, uid, member, arguments);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// The command that makes such a call, and may be asked for a password.
+    pub(crate) fn busctl(&self, path: &str, uid: Option<u32>, member: &str, arguments: &[&str]) -> Command {
         let mut command = match uid {
             None => Command::new("busctl"),
             Some(uid) => {
@@ -83,7 +89,7 @@ impl PrivateBus {
         let (interface, member) = member.split_once(' ').unwrap_or((&manager, member));
         command.arg(format!("--address={}", self.address));
         command.args(["call", NAME, path, interface, member]).args(arguments);
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+        command
     }
 }
 
@@ -94,7 +100,7 @@ impl Drop for PrivateBus {
     }
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

@@ -218,6 +218,9 @@ impl Operations for Simulation {
     }
 
     fn list(&self, filter: &ListFilter, limit: usize, cursor: &str) -> Result<Page, ServiceError> {
+        if filter.backup == "missing" {
+            return Err(ServiceError::new(ErrorCode::NoSuchBackup, "no backup \"missing\""));
+        }
         let backups = self.backups.lock().unwrap();
         if !backups.is_empty() {
             self.listings.fetch_add(1, Ordering::Relaxed);
@@ -234,11 +237,14 @@ impl Operations for Simulation {
             "description": filter.source, "tags": [filter.tag],
         });
         let summary: BackupSummary = serde_json::from_value(summary).unwrap();
-        Ok(Page { backups: vec![summary], cursor: "next".to_owned() })
+        // The name of a source that is a whole server means all backups of a run.
+        let count = if filter.backup == "server@latest" { 2 } else { 1 };
+        Ok(Page { backups: vec![summary; count], cursor: "next".to_owned() })
     }
 
-    fn get(&self, _: &str) -> Result<BackupSummary, ServiceError> {
-        Ok(self.list(&ListFilter::default(), 0, "")?.backups.remove(0))
+    fn get(&self, backup: &str) -> Result<BackupSummary, ServiceError> {
+        let filter = ListFilter { backup: backup.to_owned(), ..ListFilter::default() };
+        Ok(self.list(&filter, 0, "")?.backups.remove(0))
     }
 
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError> {

@@ -3,7 +3,7 @@
 use std::{
     fs::Permissions,
     os::unix::fs::{PermissionsExt as _, chown},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -35,8 +35,18 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
+/// A copy of this program where other users may run it. Another process makes it: while this one has it open for writing,
+/// a child that another test starts inherits that, and "text file busy" is what running it then gives.
+pub(crate) fn copy_of_this_program(folder: &Path) -> PathBuf {
+    let program = folder.join("program");
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status().unwrap();
+    assert!(copied.success());
+    set_mode(&program, 0o755);
+    program
+}
+
 /// This program, as a user; it must be where that one may read it.
-fn as_user(uid: u32, program: &Path) -> Command {
+pub(crate) fn as_user(uid: u32, program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]).arg(program);
     command
@@ -46,8 +56,7 @@ fn as_user(uid: u32, program: &Path) -> Command {
 async fn probe_as(uid: u32, folder: &Path) -> String {
     let (program, socket) = (folder.join("program"), folder.join("socket"));
     if !program.exists() {
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        set_mode(&program, 0o755);
+        copy_of_this_program(folder);
     }
     set_mode(folder, 0o755);
     set_mode(&socket, 0o666);
@@ -90,9 +99,7 @@ async fn a_users_daemon_lets_that_user_and_root_in() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("program");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    set_mode(&program, 0o755);
+    let program = copy_of_this_program(folder.path());
     set_mode(folder.path(), 0o755);
     chown(folder.path(), Some(DAEMON), Some(DAEMON)).unwrap();
     let process = Process::start_by(as_user(DAEMON, &program), folder, &[]);

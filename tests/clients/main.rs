@@ -10,4 +10,5 @@ mod common;
 mod busctl;
 mod gdbus;
 mod message_bus;
+mod polkit;
 mod python;

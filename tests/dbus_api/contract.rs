@@ -44,6 +44,8 @@ pub(crate) struct Text {
     pub(crate) options: Vec<Entry>,
     pub(crate) fields: Vec<Entry>,
     pub(crate) errors: Vec<String>,
+    /// The polkit action, as the contract's comment puts it; empty where there is none.
+    pub(crate) action: String,
 }
 
 pub(crate) struct Entry {
@@ -126,6 +128,8 @@ fn parse(comment: &str) -> Text {
             (section, new_paragraph) = (String::new(), true);
         } else if let Some(heading) = words.strip_suffix(':').filter(|_| indentation == 0) {
             section = heading.to_owned();
+        } else if let Some(action) = words.strip_prefix("Action: ") {
+            text.action = action.to_owned();
         } else if let Some(names) = words.strip_prefix("Errors:") {
             section = "Errors".to_owned();
             text.errors.extend(list(names));

@@ -2,19 +2,42 @@
 
 use std::fmt::Write as _;
 
+use roxmltree::{Document, ParsingOptions};
+
 use super::contract::{Argument, Contract, Entry, Interface, Member};
 
+const POLICY: &str = include_str!("../../systemd/org.backupd1.policy");
 const INTRODUCTION: &str = include_str!("introduction.md");
 const EXAMPLES: &str = include_str!("examples.md");
 
 pub(crate) fn of(contract: &Contract) -> String {
-    let mut page = INTRODUCTION.to_owned();
+    let mut page = INTRODUCTION.replace("@ACTIONS@", &actions());
     for interface in &contract.interfaces {
         write_interface(&mut page, interface);
     }
     page.push('\n');
     page.push_str(EXAMPLES);
     page
+}
+
+/// The table of polkit actions, as the policy file has them.
+fn actions() -> String {
+    let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
+    let policy = Document::parse_with_options(POLICY, options).unwrap();
+    let mut rows = String::new();
+    for action in policy.descendants().filter(|node| node.has_tag_name("action")) {
+        let text = |tag| action.descendants().find(|node| node.has_tag_name(tag)).and_then(|node| node.text()).unwrap();
+        let meaning = |tag| match text(tag) {
+            "yes" => "allowed",
+            "auth_admin" => "an administrator's password, each time",
+            "auth_admin_keep" => "an administrator's password, kept a while",
+            other => panic!("{other} has no words here"),
+        };
+        assert_eq!(text("allow_any"), text("allow_inactive"));
+        let (id, what) = (action.attribute("id").unwrap(), text("description"));
+        writeln!(rows, "| `{id}` | {what} | {} | {} |", meaning("allow_active"), meaning("allow_any")).unwrap();
+    }
+    rows
 }
 
 fn write_interface(page: &mut String, interface: &Interface) {
@@ -79,6 +102,11 @@ fn write_member(page: &mut String, member: &Member) {
     }
     write_entries(page, "option", &member.text.options);
     write_entries(page, "field", &member.text.fields);
+    match member.text.action.as_str() {
+        "" => {}
+        "of the job" => page.push_str("\nAction: that of the job's kind; none for who started it\n"),
+        action => write!(page, "\nAction: `org.backupd1.{action}`\n").unwrap(),
+    }
     if !member.text.errors.is_empty() {
         let names: Vec<_> = member.text.errors.iter().map(|name| format!("`{name}`")).collect();
         write!(page, "\nErrors: {}\n", names.join(", ")).unwrap();

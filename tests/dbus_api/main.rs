@@ -13,6 +13,7 @@ use std::{collections::HashMap, env, fs};
 
 use backupd::{
     bus::{
+        action::Action,
         limits,
         types::{
             create_options_from_wire, list_filter_from_wire, no_options, restore_options_from_wire,
@@ -44,6 +45,22 @@ fn the_errors_are_in_the_table() {
         for name in &member.text.errors {
             assert!(TABLE.iter().any(|row| row.name == name), "{}: no error is called {name}", member.name);
         }
+    }
+}
+
+#[test]
+fn the_actions_are_those_of_the_policy_and_of_the_code() {
+    let policy = include_str!("../../systemd/org.backupd1.policy");
+    let ids: Vec<&str> = policy.split("<action id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let known: Vec<&str> = Action::ALL.iter().map(|action| action.id()).collect();
+    assert_eq!(ids, known);
+    // polkit answers the daemon's user about others, and takes details of him, only because of this.
+    let owners = policy.matches("<annotate key=\"org.freedesktop.policykit.owner\">unix-user:backupd</annotate>");
+    assert_eq!(owners.count(), ids.len());
+    for member in Contract::read().members() {
+        let (action, id) = (&member.text.action, format!("org.backupd1.{}", member.text.action));
+        assert_eq!(member.kind == "method", !action.is_empty(), "{}: its action is {action:?}", member.name);
+        assert!(member.kind != "method" || action == "of the job" || known.contains(&id.as_str()), "{}", member.name);
     }
 }
 

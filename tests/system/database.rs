@@ -1,7 +1,7 @@
 //! PostgreSQL over its local socket, with peer authentication and the role that README asks for: a timer makes the backup,
 //! the restoring role gives it back, the journal tells of both.
 
-use backupd::service::jobs::message_id;
+use backupd::model::message_id;
 
 use crate::machine::{System, VERSION};
 

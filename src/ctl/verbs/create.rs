@@ -11,6 +11,7 @@ use super::{
         error::CtlError,
         follow::{self, Finished, OnInterrupt},
         human,
+        manager::Manager,
         output::{Output, say},
         table::visible,
     },
@@ -35,9 +36,7 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &CreateA
         },
     };
     let source = arguments.source.as_str();
-    let start = async |manager: crate::bus::proxy::ManagerProxy<'static>| {
-        manager.create_backup(source, &create_options_to_wire(&options), 0).await
-    };
+    let start = async |manager: Manager| manager.create_backup(source, &create_options_to_wire(&options), 0).await;
     if arguments.waiting.no_block {
         return follow::start_only(&client, output, start).await;
     }

@@ -8,6 +8,7 @@ use super::{
         error::CtlError,
         follow::{self, OnInterrupt},
         human,
+        manager::Manager,
         output::{Output, say},
         selector,
         table::visible,
@@ -15,7 +16,7 @@ use super::{
     list, took,
 };
 use crate::{
-    bus::{proxy::ManagerProxy, types::Options},
+    bus::types::Options,
     model::{ErrorCode, summary::BackupSummary},
 };
 
@@ -40,7 +41,7 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteA
     let mut records = Vec::new();
     let mut outcome = Ok(());
     for Target { selector, ids, .. } in &targets {
-        let start = async |manager: ManagerProxy<'static>| manager.delete_backup(selector, &Options::new(), 0).await;
+        let start = async |manager: Manager| manager.delete_backup(selector, &Options::new(), 0).await;
         let (what, title) = match ids.as_slice() {
             [id] => (id.clone(), format!("deletion of {}", &id[..8.min(id.len())])),
             _ => {
@@ -82,7 +83,7 @@ struct Target {
 }
 
 impl Target {
-    async fn resolve(manager: &ManagerProxy<'static>, selector: &str) -> Result<Self, CtlError> {
+    async fn resolve(manager: &Manager, selector: &str) -> Result<Self, CtlError> {
         let backups = list::of_selector(manager, selector).await?;
         let Some(first) = backups.first() else {
             return Err(CtlError::new(ErrorCode::NoSuchBackup, format!("{selector} means no backup")));

@@ -15,17 +15,16 @@ use super::super::{
     error::CtlError,
     follow::{self, OnInterrupt},
     human,
+    manager::Manager,
     output::{Output, say},
 };
-use crate::bus::{proxy::ManagerProxy, types::Options};
+use crate::bus::types::Options;
 
 pub(super) async fn run(mut client: Client, output: &Output, arguments: &ExportArguments) -> Result<(), CtlError> {
     let selector = arguments.backup.selector()?;
     let target = Target::open(output, arguments.output.as_deref())?;
     let descriptor = target.descriptor()?;
-    let start = async |manager: ManagerProxy<'static>| {
-        manager.export_backup(&selector, descriptor.into(), &Options::new(), 0).await
-    };
+    let start = async |manager: Manager| manager.export_backup(&selector, descriptor.into(), &Options::new(), 0).await;
     let job = follow::run(&mut client, output, "export", OnInterrupt::Cancel, start).await?;
     job.check()?;
     target.conclude(output, &job.json)

@@ -7,12 +7,13 @@ use super::super::{
     client::Client,
     error::CtlError,
     human,
+    manager::Manager,
     output::{Output, say},
     selector,
     table::{Column, Table, visible},
 };
 use crate::{
-    bus::{proxy::ManagerProxy, types::list_filter_to_wire},
+    bus::types::list_filter_to_wire,
     clock::now_micros,
     model::{ErrorCode, summary::BackupSummary},
     service::operations::ListFilter,
@@ -30,15 +31,12 @@ pub(super) async fn run(client: &Client, output: &Output, arguments: &ListArgume
 }
 
 /// The backups that a selector of the daemon's means: one, or those of a whole run.
-pub(super) async fn of_selector(
-    manager: &ManagerProxy<'static>,
-    selector: &str,
-) -> Result<Vec<BackupSummary>, CtlError> {
+pub(super) async fn of_selector(manager: &Manager, selector: &str) -> Result<Vec<BackupSummary>, CtlError> {
     all(manager, &ListFilter { backup: selector.to_owned(), ..ListFilter::default() }).await
 }
 
 /// All parts of a listing.
-async fn all(manager: &ManagerProxy<'static>, filter: &ListFilter) -> Result<Vec<BackupSummary>, CtlError> {
+async fn all(manager: &Manager, filter: &ListFilter) -> Result<Vec<BackupSummary>, CtlError> {
     let mut backups: Vec<BackupSummary> = Vec::new();
     let mut cursor = String::new();
     loop {

@@ -12,6 +12,7 @@ use super::{
         error::CtlError,
         follow::{self, Finished, OnInterrupt},
         human,
+        manager::Manager,
         output::{Output, say},
         table::visible,
     },
@@ -20,7 +21,7 @@ use super::{
     took,
 };
 use crate::{
-    bus::{proxy::ManagerProxy, types::restore_options_to_wire},
+    bus::types::restore_options_to_wire,
     model::{ErrorCode, Name},
 };
 
@@ -35,9 +36,7 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &Restore
         let text = client.manager().plan_restore(&selector, &restore_options_to_wire(&options), 0).await?;
         ask(&text).await?;
     }
-    let start = async |manager: ManagerProxy<'static>| {
-        manager.restore_backup(&selector, &restore_options_to_wire(&options), 0).await
-    };
+    let start = async |manager: Manager| manager.restore_backup(&selector, &restore_options_to_wire(&options), 0).await;
     if arguments.waiting.no_block {
         return follow::start_only(&client, output, start).await;
     }

@@ -10,13 +10,14 @@ use crate::{bus::types::SourceRow, config};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError> {
     let manager = client.manager();
+    // First: who must authenticate is asked at a method, not at a property.
+    let mut rows = manager.list_jobs(0).await?;
     let version = manager.version().await?;
     let (path, state) = (manager.repository_path().await?, manager.repository_state().await?);
     let problem = manager.repository_problem().await?;
     let (backups, free) = (manager.backups().await?, manager.free_bytes().await?);
     let problems = manager.config_problems().await?;
     let sources = manager.list_sources(0).await?;
-    let mut rows = manager.list_jobs(0).await?;
     rows.retain(|job| job.result.is_empty());
     let ready = state == "ready";
     if output.is_json() {

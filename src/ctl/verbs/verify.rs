@@ -7,18 +7,18 @@ use super::{
         error::CtlError,
         follow::{self, OnInterrupt},
         human,
+        manager::Manager,
         output::Output,
         selector,
     },
     conclude, took,
 };
-use crate::{bus::proxy::ManagerProxy, bus::types::verify_options_to_wire, service::operations::VerifyRequest};
+use crate::{bus::types::verify_options_to_wire, service::operations::VerifyRequest};
 
 pub(super) async fn run(mut client: Client, output: &Output, arguments: &VerifyArguments) -> Result<(), CtlError> {
     let request = request(arguments)?;
-    let start = async |manager: ManagerProxy<'static>| {
-        manager.verify_backup(&request.backup, &verify_options_to_wire(&request), 0).await
-    };
+    let start =
+        async |manager: Manager| manager.verify_backup(&request.backup, &verify_options_to_wire(&request), 0).await;
     if arguments.waiting.no_block {
         return follow::start_only(&client, output, start).await;
     }

@@ -13,12 +13,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{message_id, numbers::replace_file};
+use super::numbers::replace_file;
 use crate::{
     clock::now_micros,
     model::{
         ErrorCode,
         job::{JobError, JobNumber, JobRecord, JobResult},
+        message_id,
     },
     service::ServiceError,
 };

@@ -5,10 +5,8 @@
 //! - [`state`]: what is shown of a job: its record, how far and how fast it is.
 //! - [`history`]: what is remembered, across restarts and crashes.
 //! - [`numbers`]: the numbers, never given twice.
-//! - [`message_id`]: the journal's ids of what happens to jobs.
 
 mod history;
-pub mod message_id;
 mod numbers;
 mod run;
 mod state;

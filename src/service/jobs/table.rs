@@ -21,7 +21,6 @@ use tracing::Span;
 use super::{
     JobEvent, JobHandle, JobLimits, JobRequest, JobState, Work,
     history::{History, io_error},
-    message_id,
     numbers::Numbers,
     run::{End, run, sweep_scratch},
     state::RateMeter,
@@ -31,6 +30,7 @@ use crate::{
     model::{
         ErrorCode, RunId,
         job::{JobNumber, JobRecord, JobResult, Phase},
+        message_id,
     },
     service::ServiceError,
     source::JobContext,

@@ -1,0 +1,105 @@
+//! The daemon's interface as this program calls it: with leave to ask a person for authentication, or without.
+//!
+//! Invariant: every method of the daemon's is here, so that none goes out without the flag by mistake; a test compares.
+
+use std::{collections::HashMap, ops::Deref};
+
+use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant, proxy::MethodFlags};
+
+use crate::bus::{
+    proxy::ManagerProxy,
+    types::{BackupRow, JobRow, Options, SourceRow},
+};
+
+/// A proxy whose methods carry flags; properties and signals are the proxy's own.
+#[derive(Debug, Clone)]
+pub(crate) struct Manager {
+    proxy: ManagerProxy<'static>,
+    /// Whether a person may be asked.
+    ask: bool,
+}
+
+impl Deref for Manager {
+    type Target = ManagerProxy<'static>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.proxy
+    }
+}
+
+macro_rules! methods {
+    ($( $method:ident = $member:literal ( $( $argument:ident: $type:ty ),* ) -> $answer:ty; )*) => {
+        impl Manager {
+            $(
+                /// The method of the daemon's that is called so.
+                pub(crate) async fn $method(&self, $( $argument: $type ),*) -> zbus::Result<$answer> {
+                    self.call($member, &( $( $argument, )* )).await
+                }
+            )*
+        }
+
+        /// The methods above, as the contract calls them.
+        #[cfg(test)]
+        const METHODS: &[&str] = &[ $( $member, )* ];
+    };
+}
+
+methods! {
+    create_backup = "CreateBackup"(source: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
+    plan_restore = "PlanRestore"(backup: &str, options: &Options<'_>, flags: u64) -> String;
+    restore_backup = "RestoreBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
+    verify_backup = "VerifyBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
+    delete_backup = "DeleteBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
+    export_backup = "ExportBackup"(backup: &str, output: OwnedFd, options: &Options<'_>, flags: u64)
+        -> (u64, OwnedObjectPath);
+    list_backups = "ListBackups"(filter: &Options<'_>, limit: u64, cursor: &str, flags: u64)
+        -> (Vec<BackupRow>, String);
+    get_backup = "GetBackup"(backup: &str, flags: u64) -> HashMap<String, OwnedVariant>;
+    describe_backup = "DescribeBackup"(backup: &str, flags: u64) -> String;
+    list_sources = "ListSources"(flags: u64) -> Vec<SourceRow>;
+    list_jobs = "ListJobs"(flags: u64) -> Vec<JobRow>;
+    describe_job = "DescribeJob"(id: u64, flags: u64) -> String;
+    cancel_job = "CancelJob"(id: u64, flags: u64) -> ();
+    reload = "Reload"(flags: u64) -> ();
+}
+
+impl Manager {
+    /// With `ask`, calls may wait for a person.
+    pub(crate) fn new(proxy: ManagerProxy<'static>, ask: bool) -> Self {
+        Self { proxy, ask }
+    }
+
+    async fn call<B, R>(&self, member: &'static str, body: &B) -> zbus::Result<R>
+    where
+        B: serde::ser::Serialize + zbus::DynamicType,
+        R: for<'d> zbus::wire::DynamicDeserialize<'d>,
+    {
+        if !self.ask {
+            return self.proxy.inner().call(member, body).await;
+        }
+        let answer = self.proxy.inner().call_with_flags(member, MethodFlags::ALLOW_INTERACTIVE_AUTH, body).await?;
+        // There is none only where none was asked for.
+        answer.ok_or(zbus::Error::InvalidReply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_daemon_that_is_called_is_here() {
+        // This program has no use for the others.
+        let unused = ["OpenBackup", "GetSource", "GetJob"];
+        let contract = crate::bus::INTROSPECTION.split("<interface name=\"org.backupd1.Job\"").next().unwrap();
+        let methods = contract.match_indices("<method name=\"").map(|(at, start)| {
+            let name = &contract[at + start.len()..];
+            &name[..name.find('"').unwrap()]
+        });
+        let mut known: Vec<&str> = METHODS.iter().chain(&unused).copied().collect();
+        let mut methods: Vec<&str> = methods.collect();
+        known.sort_unstable();
+        methods.sort_unstable();
+        assert_eq!(methods, known);
+    }
+}

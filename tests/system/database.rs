@@ -12,12 +12,7 @@ fn a_timer_backs_up_and_the_restoring_role_restores(system: &System) {
     system.with_source();
     let status = system.sh("backupctl status");
     assert!(status.contains("Next: `backupctl create shop`"), "{status}");
-    let soon = "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
-    system.write("/etc/systemd/system/backupd-create@shop.timer.d/soon.conf", soon);
-    system.sh("systemctl daemon-reload && systemctl enable --now --quiet backupd-create@shop.timer");
-    system.wait_for("backupctl list --json=short | grep -q shop");
-    system.sh("systemctl stop backupd-create@shop.timer");
-    system.wait_for("! systemctl --quiet is-active backupd-create@shop.service");
+    a_timer_fires(system);
     assert_eq!(system.property("backupd-create@shop.service", "Result"), "success");
     assert!(!system.sh("backupctl status").contains("Next:"));
 
@@ -38,6 +33,24 @@ fn a_timer_backs_up_and_the_restoring_role_restores(system: &System) {
     };
     assert_eq!(rows("copy"), rows("shop"));
     assert!(rows("copy").starts_with("20000|"));
+}
+
+/// By the schedule of the source; the drop-in only takes the half hour away in which each source has its own place.
+fn a_timer_fires(system: &System) {
+    let file = "/etc/backupd/sources.d/shop.toml";
+    let exactly = "[Timer]\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
+    system.write("/etc/systemd/system/backupd-create@.timer.d/exactly.conf", exactly);
+    system.sh(&format!("cp {file} /run/shop.toml && echo 'schedule = [\"*:*:0/2\", \"30 2 * * 1-5\"]' >>{file}"));
+    system.sh("systemctl daemon-reload && systemctl start timers.target");
+    let timers = system.sh("systemctl list-timers --no-legend --no-pager");
+    assert!(timers.contains("backupd-create@shop.timer"), "{timers}");
+    let events = system.property("backupd-create@shop.timer", "TimersCalendar");
+    assert!(events.contains("*-*-* *:*:00/2") && events.contains("Mon..Fri *-*-* 02:30:00"), "{events}");
+    system.wait_for("backupctl list --json=short | grep -q shop");
+    // Without its schedule it is a timer no longer.
+    system.sh(&format!("cp /run/shop.toml {file} && systemctl daemon-reload"));
+    system.wait_for("! systemctl --quiet is-active backupd-create@shop.timer backupd-create@shop.service");
+    assert!(!system.sh("systemctl list-timers --no-legend --no-pager").contains("backupd-create@"));
 }
 
 fn the_journal_has_the_job(system: &System) {

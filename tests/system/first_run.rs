@@ -54,6 +54,7 @@ fn what_readme_says_leads_to_a_backup(system: &System) {
     system.install(VERSION);
     system.with_server();
     let said = system.sh(&block_of_readme("sh", 2));
+    assert_eq!(system.property("backupd-create@shop.timer", "ActiveState"), "active");
     assert!(said.contains("backupd-create@shop.timer"), "{said}");
     assert_eq!(system.backups().len(), 1);
 }

@@ -3,9 +3,16 @@
 
 use backupd::service::jobs::message_id;
 
-use crate::machine::{System, VERSION};
+use crate::{
+    common::wait_until,
+    machine::{System, VERSION},
+};
 
-on_each_system!(a_timer_backs_up_and_the_restoring_role_restores, a_failed_backup_is_a_failed_unit);
+on_each_system!(
+    a_timer_backs_up_and_the_restoring_role_restores,
+    what_a_switched_off_host_missed_is_made_up_for,
+    a_failed_backup_is_a_failed_unit
+);
 
 fn a_timer_backs_up_and_the_restoring_role_restores(system: &System) {
     system.install(VERSION);
@@ -47,6 +54,14 @@ fn a_timer_fires(system: &System) {
     let events = system.property("backupd-create@shop.timer", "TimersCalendar");
     assert!(events.contains("*-*-* *:*:00/2") && events.contains("Mon..Fri *-*-* 02:30:00"), "{events}");
     system.wait_for("backupctl list --json=short | grep -q shop");
+    // Between two runs; during one, systemd does not yet say when the next is.
+    wait_until("backupctl schedule shows the last run and the next", || {
+        let row = &system.json("backupctl schedule --json=short")[0];
+        assert_eq!((&row["source"], &row["active"]), (&"shop".into(), &true.into()));
+        assert!(row["calendar"].to_string().contains("Mon..Fri *-*-* 02:30:00"), "{row}");
+        let times = ["last_run", "last_backup", "next_run"].map(|name| row[name].as_u64());
+        times.iter().all(Option::is_some) && times.is_sorted()
+    });
     // Without its schedule it is a timer no longer.
     system.sh(&format!("cp /run/shop.toml {file} && systemctl daemon-reload"));
     system.wait_for("! systemctl --quiet is-active backupd-create@shop.timer backupd-create@shop.service");
@@ -68,6 +83,21 @@ fn the_journal_has_the_job(system: &System) {
     assert!(system.backups().iter().any(|id| id == backup), "{backup}");
 }
 
+fn what_a_switched_off_host_missed_is_made_up_for(system: &System) {
+    system.install(VERSION);
+    system.with_source();
+    let at_once = "[Timer]\nRandomizedDelaySec=0\n";
+    system.write("/etc/systemd/system/backupd-create@.timer.d/at-once.conf", at_once);
+    system.sh("echo 'schedule = \"daily\"' >>/etc/backupd/sources.d/shop.toml
+        systemctl daemon-reload && systemctl start timers.target && systemctl enable --quiet postgresql");
+    assert!(system.backups().is_empty());
+    // As if the host had been off for two days.
+    system.sh("touch -d '2 days ago' /var/lib/systemd/timers/stamp-backupd-create@shop.timer");
+    system.reboot();
+    system.wait_for("backupctl list --json=short | grep -q shop");
+    assert_eq!(system.sh("systemctl --failed --no-legend"), "");
+}
+
 fn a_failed_backup_is_a_failed_unit(system: &System) {
     system.install(VERSION);
     system.with_source();
@@ -84,6 +114,7 @@ fn a_failed_backup_is_a_failed_unit(system: &System) {
     let failed = system.try_sh("systemctl start backupd-create@shop");
     assert!(!failed.status.success(), "{failed}");
     assert_eq!(system.property("backupd-create@shop", "ExecMainStatus"), "20");
+    assert!(system.sh("backupctl schedule").contains(" failed "));
     let units = system.sh("systemctl --failed --no-legend --plain");
     assert!(units.starts_with("backupd-create@shop.service"), "{units}");
 }

@@ -9,6 +9,7 @@ mod jobs;
 pub(super) mod list;
 mod reload;
 pub(super) mod restore;
+mod schedule;
 pub(super) mod show;
 mod sources;
 mod status;
@@ -39,6 +40,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     match verb {
         Verb::Status => status::run(&client, output).await,
         Verb::Sources => sources::run(&client, output).await,
+        Verb::Schedule => schedule::run(&client, output).await,
         Verb::Create(arguments) => create::run(client, output, arguments).await,
         Verb::List(arguments) => list::run(&client, output, arguments).await,
         Verb::Show(arguments) => show::run(&client, output, arguments).await,

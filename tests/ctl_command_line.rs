@@ -69,6 +69,17 @@ fn a_bad_configuration_is_78_and_names_file_line_and_key() {
 }
 
 #[test]
+fn a_schedule_that_systemd_cannot_read_is_found() {
+    let source = |schedule: &str| format!("type = \"postgresql\"\ndatabase = \"shop\"\nschedule = {schedule}\n");
+    let folder = configuration(&source("[\"daily\", \"30 2 * * 1-5\"]"));
+    assert_eq!(check(folder.path(), &[]).status.code(), Some(0));
+    let folder = configuration(&source("[\"daily\", \"dayly\"]"));
+    let output = check(folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+    assert!(stdout(&output).contains("shop.toml: schedule: \"dayly\" is no calendar event"), "{}", stdout(&output));
+}
+
+#[test]
 fn a_wrong_command_line_is_2() {
     for arguments in [&["frobnicate"][..], &["show"], &["--address", "nonsense", "list"]] {
         let output = run(arguments);

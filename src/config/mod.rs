@@ -2,7 +2,8 @@
 //! and key. A broken source file disables that source; the others go on.
 //!
 //! - [`connection`]: how to reach a server; [`uri`]: the same as a connection URI.
-//! - `daemon`, `source`, `postgres`, `sqlite`: the keys of the files; `reader`, `values`, `units`, `files`: how they are read.
+//! - `daemon`, `source`, `postgres`, `sqlite`: the keys of the files; `schedule`: when; `reader`, `values`, `units`, `files`: how they
+//!   are read.
 //! - `problem`: what is wrong.
 
 pub mod connection;
@@ -11,6 +12,7 @@ mod files;
 mod postgres;
 mod problem;
 mod reader;
+mod schedule;
 mod source;
 mod sqlite;
 mod units;
@@ -79,17 +81,8 @@ pub fn load(config_dir: &Path) -> Result<Config, ConfigErrors> {
         Ok(Some(text)) => parse(&main, &text, |root| Some(daemon::read(root))),
         Err(message) => Err(whole(&main, message).0),
     };
-    let sources = config_dir.join("sources.d");
-    let files = source_files(&sources).map_err(|error| whole(&sources, format!("cannot be listed: {error}")))?;
-    let mut config = Config::default();
-    for file in files {
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        match load_source(&file, &stem) {
-            Ok(Some((name, source))) => drop(config.sources.insert(name, source)),
-            Ok(None) => {}
-            Err(problems) => drop(config.broken.insert(stem, problems)),
-        }
-    }
+    let config = load_sources(config_dir)
+        .map_err(|error| whole(&config_dir.join("sources.d"), format!("cannot be listed: {error}")))?;
     match read_main {
         Ok((repository, limits)) => Ok(Config { repository, limits, ..config }),
         Err(mut problems) => {
@@ -97,6 +90,23 @@ pub fn load(config_dir: &Path) -> Result<Config, ConfigErrors> {
             Err(ConfigErrors(problems))
         }
     }
+}
+
+/// Reads the files of sources alone; all else has its default.
+///
+/// # Errors
+/// When the directory cannot be listed. The problems of sources are in [`Config::broken`].
+pub fn load_sources(config_dir: &Path) -> std::io::Result<Config> {
+    let mut config = Config::default();
+    for file in source_files(&config_dir.join("sources.d"))? {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match load_source(&file, &stem) {
+            Ok(Some((name, source))) => drop(config.sources.insert(name, source)),
+            Ok(None) => {}
+            Err(problems) => drop(config.broken.insert(stem, problems)),
+        }
+    }
+    Ok(config)
 }
 
 /// The files of `sources.d` in the order of their names; none if there is no such directory.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     postgres::{self, PostgresConfig},
     reader::Section,
+    schedule::schedule,
     sqlite::{self, SqliteConfig},
     values,
 };
@@ -16,6 +17,8 @@ pub struct SourceConfig {
     pub enabled: bool,
     /// Free text.
     pub description: String,
+    /// When a timer begins a backup, as values of `OnCalendar=`; none where nothing is configured.
+    pub schedule: Vec<String>,
     /// How long a backup may take in all.
     pub timeout: Option<Duration>,
     /// How many plaintext bytes a backup may have.
@@ -63,6 +66,7 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
     };
     let enabled = root.take("enabled", values::boolean).unwrap_or(true);
     let description = root.take("description", values::text).unwrap_or_default();
+    let schedule = root.take("schedule", schedule).unwrap_or_default();
     let timeout = root.take("timeout", values::duration);
     let max_size = root.take("max_size", values::size);
     if max_size == Some(0) {
@@ -74,5 +78,5 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
         postgres::read(&mut root).map(|config| SourceKind::Postgres(Box::new(config)))
     };
     root.finish();
-    Some(SourceConfig { enabled, description, timeout, max_size, kind: kind? })
+    Some(SourceConfig { enabled, description, schedule, timeout, max_size, kind: kind? })
 }

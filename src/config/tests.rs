@@ -205,6 +205,15 @@ fn problems_of_sources_name_file_line_and_key() {
         ("port = 0", "shop.toml:3: port: must be from 1 to 65535, not 0"),
         ("port = 99999999999999999999", "shop.toml:3: port: must be from 1 to 65535, not 99999999999999999999"),
         ("enabled = \"yes\"", "shop.toml:3: enabled: must be true or false, not a string"),
+        (
+            "schedule = 3",
+            "shop.toml:3: schedule: must be a calendar event such as \"daily\", or an array of such strings",
+        ),
+        ("schedule = []", "shop.toml:3: schedule: is empty; leave the key out for no schedule"),
+        (
+            "schedule = [\"daily\", \"0 24 * * *\"]",
+            "shop.toml:3: schedule: the cron expression \"0 24 * * *\": \"24\" is no hour; it must be from 0 to 23",
+        ),
         ("description = 3", "shop.toml:3: description: must be a string, not an integer"),
         ("timeout = 30", "shop.toml:3: timeout: must have a unit; write \"30s\" for 30 seconds"),
         (
@@ -265,7 +274,7 @@ fn problems_of_sources_name_file_line_and_key() {
         ),
         (
             "[limits]\nqueue = 1",
-            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, enabled, exclude_databases, exclude_schemas, exclude_tables, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, sslmode, sslrootcert, timeout, type, uri, user",
+            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, enabled, exclude_databases, exclude_schemas, exclude_tables, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, schedule, sslmode, sslrootcert, timeout, type, uri, user",
         ),
         (
             "uri = \"postgresql://h/d\"",

@@ -106,6 +106,8 @@ pub enum Verb {
     Status,
     /// List the configured sources
     Sources,
+    /// Show when sources were and will be backed up by their timers
+    Schedule,
     /// Take a backup of a source
     Create(CreateArguments),
     /// List backups

@@ -3,21 +3,23 @@
 
 use backupd::model::message_id;
 
-use crate::machine::{System, VERSION};
+use crate::{
+    common::wait_until,
+    machine::{System, VERSION},
+};
 
-on_each_system!(a_timer_backs_up_and_the_restoring_role_restores, a_failed_backup_is_a_failed_unit);
+on_each_system!(
+    a_timer_backs_up_and_the_restoring_role_restores,
+    what_a_switched_off_host_missed_is_made_up_for,
+    a_failed_backup_is_a_failed_unit
+);
 
 fn a_timer_backs_up_and_the_restoring_role_restores(system: &System) {
     system.install(VERSION);
     system.with_source();
     let status = system.sh("backupctl status");
     assert!(status.contains("Next: `backupctl create shop`"), "{status}");
-    let soon = "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
-    system.write("/etc/systemd/system/backupd-create@shop.timer.d/soon.conf", soon);
-    system.sh("systemctl daemon-reload && systemctl enable --now --quiet backupd-create@shop.timer");
-    system.wait_for("backupctl list --json=short | grep -q shop");
-    system.sh("systemctl stop backupd-create@shop.timer");
-    system.wait_for("! systemctl --quiet is-active backupd-create@shop.service");
+    a_timer_fires(system);
     assert_eq!(system.property("backupd-create@shop.service", "Result"), "success");
     assert!(!system.sh("backupctl status").contains("Next:"));
 
@@ -40,6 +42,32 @@ fn a_timer_backs_up_and_the_restoring_role_restores(system: &System) {
     assert!(rows("copy").starts_with("20000|"));
 }
 
+/// By the schedule of the source; the drop-in only takes the half hour away in which each source has its own place.
+fn a_timer_fires(system: &System) {
+    let file = "/etc/backupd/sources.d/shop.toml";
+    let exactly = "[Timer]\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
+    system.write("/etc/systemd/system/backupd-create@.timer.d/exactly.conf", exactly);
+    system.sh(&format!("cp {file} /run/shop.toml && echo 'schedule = [\"*:*:0/2\", \"30 2 * * 1-5\"]' >>{file}"));
+    system.sh("systemctl daemon-reload && systemctl start timers.target");
+    let timers = system.sh("systemctl list-timers --no-legend --no-pager");
+    assert!(timers.contains("backupd-create@shop.timer"), "{timers}");
+    let events = system.property("backupd-create@shop.timer", "TimersCalendar");
+    assert!(events.contains("*-*-* *:*:00/2") && events.contains("Mon..Fri *-*-* 02:30:00"), "{events}");
+    system.wait_for("backupctl list --json=short | grep -q shop");
+    // Between two runs; during one, systemd does not yet say when the next is.
+    wait_until("backupctl schedule shows the last run and the next", || {
+        let row = &system.json("backupctl schedule --json=short")[0];
+        assert_eq!((&row["source"], &row["active"]), (&"shop".into(), &true.into()));
+        assert!(row["calendar"].to_string().contains("Mon..Fri *-*-* 02:30:00"), "{row}");
+        let times = ["last_run", "last_backup", "next_run"].map(|name| row[name].as_u64());
+        times.iter().all(Option::is_some) && times.is_sorted()
+    });
+    // Without its schedule it is a timer no longer.
+    system.sh(&format!("cp /run/shop.toml {file} && systemctl daemon-reload"));
+    system.wait_for("! systemctl --quiet is-active backupd-create@shop.timer backupd-create@shop.service");
+    assert!(!system.sh("systemctl list-timers --no-legend --no-pager").contains("backupd-create@"));
+}
+
 fn the_journal_has_the_job(system: &System) {
     let lines = system.sh("journalctl -u backupd BACKUPD_SOURCE=shop -o json --no-pager");
     let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -53,6 +81,21 @@ fn the_journal_has_the_job(system: &System) {
     assert_eq!(done["SYSLOG_IDENTIFIER"], "backupd");
     let backup = done["BACKUPD_BACKUP"].as_str().unwrap();
     assert!(system.backups().iter().any(|id| id == backup), "{backup}");
+}
+
+fn what_a_switched_off_host_missed_is_made_up_for(system: &System) {
+    system.install(VERSION);
+    system.with_source();
+    let at_once = "[Timer]\nRandomizedDelaySec=0\n";
+    system.write("/etc/systemd/system/backupd-create@.timer.d/at-once.conf", at_once);
+    system.sh("echo 'schedule = \"daily\"' >>/etc/backupd/sources.d/shop.toml
+        systemctl daemon-reload && systemctl start timers.target && systemctl enable --quiet postgresql");
+    assert!(system.backups().is_empty());
+    // As if the host had been off for two days.
+    system.sh("touch -d '2 days ago' /var/lib/systemd/timers/stamp-backupd-create@shop.timer");
+    system.reboot();
+    system.wait_for("backupctl list --json=short | grep -q shop");
+    assert_eq!(system.sh("systemctl --failed --no-legend"), "");
 }
 
 fn a_failed_backup_is_a_failed_unit(system: &System) {
@@ -71,6 +114,7 @@ fn a_failed_backup_is_a_failed_unit(system: &System) {
     let failed = system.try_sh("systemctl start backupd-create@shop");
     assert!(!failed.status.success(), "{failed}");
     assert_eq!(system.property("backupd-create@shop", "ExecMainStatus"), "20");
+    assert!(system.sh("backupctl schedule").contains(" failed "));
     let units = system.sh("systemctl --failed --no-legend --plain");
     assert!(units.starts_with("backupd-create@shop.service"), "{units}");
 }

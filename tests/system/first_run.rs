@@ -38,6 +38,7 @@ fn the_units_are_in_order(system: &System) {
     let old = system.sh("systemctl --version | head -1").contains("systemd 252");
     assert_eq!(!said.is_empty(), old, "{said}");
     assert_eq!(system.property("backupd", "Type"), if old { "notify" } else { "notify-reload" });
+    assert_eq!(system.property("backupd", "MemoryMax"), (4_u64 << 30).to_string());
     // Fifteen is 1.5 on the scale that people are shown.
     system.sh("for unit in backupd.service backupd-create@shop.service backupd-verify.service; do
         systemd-analyze security --threshold=15 $unit >/run/security || { cat /run/security; exit 1; }
@@ -54,6 +55,7 @@ fn what_readme_says_leads_to_a_backup(system: &System) {
     system.install(VERSION);
     system.with_server();
     let said = system.sh(&block_of_readme("sh", 2));
+    assert_eq!(system.property("backupd-create@shop.timer", "ActiveState"), "active");
     assert!(said.contains("backupd-create@shop.timer"), "{said}");
     assert_eq!(system.backups().len(), 1);
 }

@@ -98,6 +98,11 @@ impl System {
         assert!(finished.status.success(), "never true: {condition}\n{finished}\n{}", self.journal_tail());
     }
 
+    /// Reboots; what was written stays.
+    pub fn reboot(&self) {
+        run(script().arg("reboot").arg(&self.folder)).ok();
+    }
+
     /// Writes a file, and the folders that it needs.
     pub fn write(&self, path: &str, text: &str) {
         let name = format!("file-{}", uuid::Uuid::now_v7());

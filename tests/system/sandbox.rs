@@ -2,9 +2,13 @@
 
 use crate::machine::{System, VERSION};
 
-on_each_system!(a_repository_elsewhere_needs_a_drop_in, the_process_has_nothing_to_lose);
+on_each_system!(
+    a_repository_elsewhere_is_opened_by_the_generator,
+    an_application_writes_its_database_meanwhile,
+    the_process_has_nothing_to_lose
+);
 
-fn a_repository_elsewhere_needs_a_drop_in(system: &System) {
+fn a_repository_elsewhere_is_opened_by_the_generator(system: &System) {
     system.install(VERSION);
     system.sh("install -d -o backupd -m 700 /srv/backups
         printf '[repository]\npath = \"/srv/backups/repository\"\n' >/etc/backupd/backupd.toml
@@ -12,12 +16,44 @@ fn a_repository_elsewhere_needs_a_drop_in(system: &System) {
     system.wait_for("backupctl status | grep -q unavailable");
     let status = system.sh("backupctl status");
     assert!(status.contains("Read-only file system"), "{status}");
-    let drop_in = "[Unit]\nRequiresMountsFor=/srv/backups\n[Service]\nReadWritePaths=/srv/backups\n";
-    system.write("/etc/systemd/system/backupd.service.d/repository.conf", drop_in);
     system.sh("systemctl daemon-reload && systemctl restart backupd");
     system.wait_for("backupctl status | grep -q ready");
     system.with_source();
     system.sh("backupctl create shop && sh /srv/backups/repository/restore.sh list | grep shop");
+
+    // Its file system is missing: there is no daemon that would begin a repository in the empty mount point.
+    system.sh("echo 'none /srv/backups tmpfs noauto,size=nonsense 0 0' >>/etc/fstab");
+    let refused = system.try_sh("systemctl daemon-reload && systemctl restart backupd");
+    assert!(!refused.status.success(), "{refused}");
+    refused.says(&["dependency"]);
+    assert_ne!(system.property("backupd", "ActiveState"), "active");
+}
+
+fn an_application_writes_its_database_meanwhile(system: &System) {
+    system.install(VERSION);
+    // One in a home, one elsewhere; both are the application's.
+    for folder in ["/home/app", "/srv/app"] {
+        system.sh(&format!(
+            "id -u app >/dev/null 2>&1 || useradd --system app
+            install -d -o app -g app -m 700 {folder}
+            runuser -u app -- sqlite3 {folder}/app.db 'PRAGMA journal_mode = wal; CREATE TABLE t (a); INSERT INTO t VALUES (1)'"
+        ));
+    }
+    for (name, folder) in [("home", "/home/app"), ("srv", "/srv/app")] {
+        system.write(
+            &format!("/etc/backupd/sources.d/{name}.toml"),
+            &format!("type = \"sqlite\"\npath = \"{folder}/app.db\"\n"),
+        );
+    }
+    system.sh("systemctl daemon-reload && systemctl restart backupd");
+    for name in ["home", "srv"] {
+        // What is missing are rights, not the sandbox's leave; the refusal has the commands.
+        let refused = system.try_sh(&format!("backupctl create {name}"));
+        let commands = refused.stderr.split_once("WAL mode: ").and_then(|(_, rest)| rest.lines().next());
+        system.sh(commands.unwrap_or_else(|| panic!("no commands: {refused}")));
+        system.sh(&format!("backupctl create {name}"));
+    }
+    system.sh("runuser -u app -- sqlite3 /home/app/app.db 'INSERT INTO t VALUES (2)' && backupctl create home");
 }
 
 fn the_process_has_nothing_to_lose(system: &System) {

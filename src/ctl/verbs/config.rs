@@ -1,6 +1,9 @@
 //! `config check`: everything that is wrong in the configuration, without a daemon.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::json;
 
@@ -36,11 +39,28 @@ pub(super) fn run(verb: &ConfigVerb, output: &Output) -> Result<(), CtlError> {
 fn check(config_dir: &Path) -> (Vec<String>, Vec<ConfigProblem>) {
     match config::load(config_dir) {
         Ok(config) => {
-            let problems = config.problems().cloned().collect();
+            let mut problems: Vec<ConfigProblem> = config.problems().cloned().collect();
+            for (name, source) in &config.sources {
+                let file = config_dir.join("sources.d").join(format!("{name}.toml"));
+                let unread = source.schedule.iter().filter(|event| !systemd_reads(event));
+                problems.extend(unread.map(|event| ConfigProblem {
+                    file: file.clone(),
+                    line: 0,
+                    key: "schedule".to_owned(),
+                    message: format!("{event:?} is no calendar event that systemd can read; see systemd.time(7)"),
+                }));
+            }
             (config.sources.into_keys().map(|name| name.to_string()).collect(), problems)
         }
         Err(errors) => (Vec::new(), errors.0),
     }
+}
+
+/// Whether systemd takes this for a calendar event. Only systemd knows; where its program is not, it counts as one.
+fn systemd_reads(event: &str) -> bool {
+    let mut command = Command::new("systemd-analyze");
+    command.args(["calendar", "--", event]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().map_or(true, |status| status.success())
 }
 
 fn json(problem: &ConfigProblem) -> serde_json::Value {

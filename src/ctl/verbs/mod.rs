@@ -10,6 +10,7 @@ pub(super) mod list;
 mod reload;
 pub(super) mod restore;
 pub(super) mod restore_all;
+mod schedule;
 pub(super) mod show;
 mod sources;
 mod status;
@@ -40,6 +41,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     match verb {
         Verb::Status => status::run(&client, output).await,
         Verb::Sources => sources::run(&client, output).await,
+        Verb::Schedule => schedule::run(&client, output).await,
         Verb::Create(arguments) => create::run(client, output, arguments).await,
         Verb::List(arguments) => list::run(&client, output, arguments).await,
         Verb::Show(arguments) => show::run(&client, output, arguments).await,

@@ -71,7 +71,7 @@ fn next_step(sources: &[SourceRow]) -> Option<String> {
     let new = |row: &&SourceRow| row.state == "enabled" && row.last_backup.is_empty() && row.running_job == 0;
     sources.iter().find(new).map(|row| {
         let name = &row.name;
-        format!("`backupctl create {name}`; `systemctl enable --now backupd-create@{name}.timer` for one each day")
+        format!("`backupctl create {name}`; `schedule` in the file of the source makes it a habit (backupd.toml(5))")
     })
 }
 

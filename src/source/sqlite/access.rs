@@ -45,7 +45,12 @@ impl Place {
     /// # Errors
     /// `NoSuchDatabase`, `NotADatabase` for what is no file, `DatabasePermission` with the rights that are needed, `Io`.
     pub(super) fn look_up(configured: &Path) -> Result<Self, SourceError> {
-        let denied = |path: &Path| Self { path: path.to_owned(), owner: geteuid().as_raw(), mode: 0, bytes: 0 };
+        // Whose it is cannot be seen then; most likely his whose folder keeps others out.
+        let denied = |path: &Path| {
+            let owner =
+                path.ancestors().skip(1).find_map(|folder| fs::metadata(folder).ok()).map(|folder| folder.uid());
+            Self { path: path.to_owned(), owner: owner.unwrap_or(0), mode: 0, bytes: 0 }
+        };
         let found = fs::canonicalize(configured).and_then(|path| Ok((fs::metadata(&path)?, path)));
         let (metadata, path) = found.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => SourceError::new(

@@ -14,6 +14,7 @@ use zbus::Connection;
 
 use crate::{
     bus::{
+        log_control::Logging,
         proxy::{ManagerProxy, service_error},
         server::{Bus, Server},
     },
@@ -22,7 +23,7 @@ use crate::{
         ServiceError,
         operations::{Caller, Operations},
     },
-    systemd::notify,
+    systemd::{logging, notify},
 };
 
 /// How long jobs may take to clean up when the daemon stops.
@@ -54,7 +55,10 @@ pub async fn run(
     fatal: impl Future<Output = ServiceError>,
 ) -> Result<(), ServiceError> {
     let mut signals = Signals::new()?;
-    let server = Server::new(Arc::clone(&operations));
+    let mut server = Server::new(Arc::clone(&operations));
+    if let Some(control) = logging::control() {
+        server = server.with_logging(Arc::new(control));
+    }
     if let Some(address) = &reach.listen {
         server.listen(address)?;
     }
@@ -71,6 +75,24 @@ pub async fn run(
         watchdog.abort();
     }
     ended.and(stopped)
+}
+
+impl Logging for &'static logging::Control {
+    fn level(&self) -> String {
+        logging::Control::level(self).to_owned()
+    }
+
+    fn set_level(&self, level: &str) -> Result<(), String> {
+        logging::Control::set_level(self, level)
+    }
+
+    fn target(&self) -> String {
+        logging::Control::target(self).to_owned()
+    }
+
+    fn set_target(&self, target: &str) -> Result<(), String> {
+        logging::Control::set_target(self, target)
+    }
 }
 
 struct Daemon {

@@ -18,7 +18,7 @@ use crate::{
         proxy::{ManagerProxy, service_error},
         server::{Bus, Server},
     },
-    model::{ErrorCode, job::JobNumber},
+    model::{ErrorCode, job::JobNumber, message_id},
     service::{
         ServiceError,
         operations::{Caller, Operations},
@@ -162,19 +162,24 @@ impl Daemon {
         notify::reloading();
         let operations = Arc::clone(&self.operations);
         let reload = tokio::task::spawn_blocking(move || operations.reload());
+        let failed = |failure: String| {
+            tracing::error!(
+                MESSAGE_ID = message_id::RELOAD_FAILED,
+                "the reload failed, the old configuration stays: {failure}"
+            );
+            Some(failure)
+        };
         let failure = match timeout(RELOAD_LIMIT, reload).await {
             Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(error.to_string()),
-            Ok(Err(defect)) => Some(defect.to_string()),
-            Err(_) => Some("the configuration cannot be read in time".to_owned()),
+            Ok(Ok(Err(error))) => Some(error.to_string()), // Written down by the service.
+            Ok(Err(defect)) => failed(defect.to_string()),
+            Err(_) => failed("the configuration cannot be read in time".to_owned()),
         };
         match failure {
             None => {
-                tracing::info!("the configuration was read again");
                 notify::ready(&self.status());
             }
             Some(failure) => {
-                tracing::error!("the reload failed, the old configuration stays: {failure}");
                 notify::ready(&format!("Reload failed: {failure}"));
             }
         }

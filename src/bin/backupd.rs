@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use backupd::{
     bus::server::Bus,
     daemon::{self, Reach},
-    model::ErrorCode,
+    model::{ErrorCode, message_id},
     service::{
         ServiceError,
         engine::{Engine, Folders},
@@ -76,7 +76,11 @@ fn main() -> ExitCode {
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(BACKUPD_ERROR = error.code().name(), "{error}");
+            let event = match error.code() {
+                ErrorCode::RepositoryLocked => message_id::REPOSITORY_LOCKED,
+                _ => message_id::DAEMON_FAILED,
+            };
+            tracing::error!(MESSAGE_ID = event, BACKUPD_ERROR = error.code().name(), "{error}");
             ExitCode::from(error.code().row().exit_code)
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     model::{
         ErrorCode, SourceKey, SourceName,
         job::{JobNumber, JobType, Phase},
+        message_id,
     },
     repository::{BeginBackup, ManifestFacts},
 };
@@ -107,7 +108,7 @@ impl Creation<'_> {
             ..facts
         })?;
         for missing in &committed.manifest.incomplete {
-            tracing::warn!(BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.name, missing.what, missing.message);
+            tracing::warn!(MESSAGE_ID = message_id::BACKUP_INCOMPLETE, BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.name, missing.what, missing.message);
         }
         opened.refresh()?;
         Ok(JobOutcome::new(Some(committed.id), committed.manifest.statistics))

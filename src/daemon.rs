@@ -14,15 +14,16 @@ use zbus::Connection;
 
 use crate::{
     bus::{
+        log_control::Logging,
         proxy::{ManagerProxy, service_error},
         server::{Bus, Server},
     },
-    model::{ErrorCode, job::JobNumber},
+    model::{ErrorCode, job::JobNumber, message_id},
     service::{
         ServiceError,
         operations::{Caller, Operations},
     },
-    systemd::notify,
+    systemd::{logging, notify},
 };
 
 /// How long jobs may take to clean up when the daemon stops.
@@ -67,7 +68,10 @@ pub async fn run(
     fatal: impl Future<Output = ServiceError>,
 ) -> Result<Ended, ServiceError> {
     let mut signals = Signals::new()?;
-    let server = Server::new(Arc::clone(&operations));
+    let mut server = Server::new(Arc::clone(&operations));
+    if let Some(control) = logging::control() {
+        server = server.with_logging(Arc::new(control));
+    }
     if let Some(address) = &reach.listen {
         server.listen(address)?;
     }
@@ -85,6 +89,24 @@ pub async fn run(
         watchdog.abort();
     }
     ended.and_then(|ended| stopped.map(|()| ended))
+}
+
+impl Logging for &'static logging::Control {
+    fn level(&self) -> String {
+        logging::Control::level(self).to_owned()
+    }
+
+    fn set_level(&self, level: &str) -> Result<(), String> {
+        logging::Control::set_level(self, level)
+    }
+
+    fn target(&self) -> String {
+        logging::Control::target(self).to_owned()
+    }
+
+    fn set_target(&self, target: &str) -> Result<(), String> {
+        logging::Control::set_target(self, target)
+    }
 }
 
 struct Daemon {
@@ -166,19 +188,24 @@ impl Daemon {
         notify::reloading();
         let operations = Arc::clone(&self.operations);
         let reload = tokio::task::spawn_blocking(move || operations.reload());
+        let failed = |failure: String| {
+            tracing::error!(
+                MESSAGE_ID = message_id::RELOAD_FAILED,
+                "the reload failed, the old configuration stays: {failure}"
+            );
+            Some(failure)
+        };
         let failure = match timeout(RELOAD_LIMIT, reload).await {
             Ok(Ok(Ok(()))) => None,
-            Ok(Ok(Err(error))) => Some(error.to_string()),
-            Ok(Err(defect)) => Some(defect.to_string()),
-            Err(_) => Some("the configuration cannot be read in time".to_owned()),
+            Ok(Ok(Err(error))) => Some(error.to_string()), // Written down by the service.
+            Ok(Err(defect)) => failed(defect.to_string()),
+            Err(_) => failed("the configuration cannot be read in time".to_owned()),
         };
         match failure {
             None => {
-                tracing::info!("the configuration was read again");
                 notify::ready(&self.status());
             }
             Some(failure) => {
-                tracing::error!("the reload failed, the old configuration stays: {failure}");
                 notify::ready(&format!("Reload failed: {failure}"));
             }
         }

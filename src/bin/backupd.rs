@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use backupd::{
     bus::server::Bus,
     daemon::{self, Ended, RESTART_EXIT_CODE, Reach},
-    model::ErrorCode,
+    model::{ErrorCode, message_id},
     service::{
         ServiceError,
         engine::{Engine, Folders},
@@ -77,7 +77,11 @@ fn main() -> ExitCode {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Ok(Ended::Restart) => ExitCode::from(RESTART_EXIT_CODE),
         Err(error) => {
-            tracing::error!(BACKUPD_ERROR = error.code().name(), "{error}");
+            let event = match error.code() {
+                ErrorCode::RepositoryLocked => message_id::REPOSITORY_LOCKED,
+                _ => message_id::DAEMON_FAILED,
+            };
+            tracing::error!(MESSAGE_ID = event, BACKUPD_ERROR = error.code().name(), "{error}");
             ExitCode::from(error.code().row().exit_code)
         }
     }

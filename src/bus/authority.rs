@@ -47,8 +47,10 @@ const QUESTIONS_PER_USER: usize = 8;
 pub(super) enum Patience {
     /// As its flag says: a person may be asked.
     Call,
-    /// Nobody is asked.
+    /// Nobody is asked, and an answer holds for a while.
     Read,
+    /// Nobody is asked: for what sets a property.
+    Set,
 }
 
 /// Decides about callers who are neither root nor the user of the daemon.
@@ -107,7 +109,7 @@ impl Authority for Polkit {
         patience: Patience,
     ) -> BoxFuture<'a, Result<(), ApiError>> {
         Box::pin(async move {
-            if patience == Patience::Call {
+            if patience != Patience::Read {
                 return self.decide(connection, call, caller, about, patience).await;
             }
             let object = (call.sender().map(ToString::to_string), call.path().map(ToString::to_string));
@@ -191,7 +193,7 @@ impl Polkit {
         let (flags, limit) = match (person, patience) {
             (true, _) => (CheckAuthorizationFlags::ALLOW_USER_INTERACTION, PERSON_LIMIT),
             (false, Patience::Call) => (CheckAuthorizationFlags::empty(), ANSWER_LIMIT),
-            (false, Patience::Read) => (CheckAuthorizationFlags::empty(), READ_LIMIT),
+            (false, Patience::Read | Patience::Set) => (CheckAuthorizationFlags::empty(), READ_LIMIT),
         };
         let details = about.details();
         let asking = polkit.check_authorization(&subject, about.action.id(), &details, flags, &id);

@@ -30,6 +30,7 @@ use super::{
     authority::{Authority, Polkit, TrustedOnly},
     client_socket::ClientSocket,
     identity::{BusClient, Identity, Peer, is_trusted},
+    log_control::{LOG_CONTROL_PATH, LogControl, Logging},
     manager::Manager,
     objects::Objects,
     session::Session,
@@ -78,6 +79,7 @@ impl std::fmt::Display for Bus {
 #[derive(Clone)]
 pub struct Server {
     operations: Arc<dyn Operations>,
+    logging: Option<Arc<dyn Logging>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -86,7 +88,13 @@ impl Server {
     /// A server that nobody can reach yet.
     #[must_use]
     pub fn new(operations: Arc<dyn Operations>) -> Self {
-        Self { operations, tasks: TaskTracker::new(), stop: CancellationToken::new() }
+        Self { operations, logging: None, tasks: TaskTracker::new(), stop: CancellationToken::new() }
+    }
+
+    /// Also lets clients say how much is logged, from the next connection on.
+    #[must_use]
+    pub fn with_logging(self, logging: Arc<dyn Logging>) -> Self {
+        Self { logging: Some(logging), ..self }
     }
 
     /// Serves the objects on a bus and then takes the name. Gives the connection, which ends when the bus goes away.
@@ -192,6 +200,10 @@ impl Server {
             .max_queued(QUEUE)
             .serve_at(MANAGER_PATH, Manager::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Objects::new(Arc::clone(&session)));
+        if let Some(logging) = &self.logging {
+            let log_control = LogControl::new(Arc::clone(&session), Arc::clone(logging));
+            builder = builder.serve_at(LOG_CONTROL_PATH, log_control);
+        }
         for (path, job) in session.adopt().await {
             builder = builder.serve_at(path, job);
         }

@@ -141,6 +141,17 @@ impl Session {
         self.admit(connection, call, caller, about, Patience::Read).await?.conclude(Ok(()))
     }
 
+    /// Whether a property may be set; as [`Session::may_read`], but what is set is written down.
+    pub(super) async fn may_set(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        about: About,
+    ) -> Result<Grant, ApiError> {
+        let caller = self.identity.caller(connection, call).await?;
+        self.admit(connection, call, caller, about, Patience::Set).await
+    }
+
     async fn admit(
         &self,
         connection: &Connection,

@@ -130,6 +130,8 @@ pub enum Verb {
         #[arg(required = true, value_name = "JOB")]
         jobs: Vec<u64>,
     },
+    /// Show what the journal has about a job or a source
+    Log(LogArguments),
     /// Look into the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -331,6 +333,26 @@ pub struct JobsArguments {
     /// List this many of the newest jobs [default: 20 as text, all as JSON]
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "job")]
     pub lines: Option<usize>,
+}
+
+/// `log`
+#[derive(Debug, Args)]
+pub struct LogArguments {
+    /// The number of a job, or a source; all messages if neither is given
+    #[arg(value_name = "JOB|SOURCE")]
+    pub about: Option<String>,
+    /// The source, for names that look like something else
+    #[arg(long = "source", value_name = "SOURCE", conflicts_with = "about")]
+    pub source: Option<String>,
+    /// Show new messages as they come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Show this many of the newest messages
+    #[arg(short = 'n', long, value_name = "N")]
+    pub lines: Option<usize>,
+    /// Explain the messages
+    #[arg(short = 'x', long)]
+    pub catalog: bool,
 }
 
 /// `config`

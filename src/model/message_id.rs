@@ -21,6 +21,28 @@ messages! {
     JOB_CANCELED = "758121301d1d4edc85f1d5e6feeed382";
     /// A job was ended because the daemon stops, or was found unfinished after the daemon had died.
     JOB_INTERRUPTED = "bb4e8c8a4fe8486dbee6f8762fc6d59e";
+    /// A part of a backup or of the repository is missing or is not what it was.
+    DAMAGE_FOUND = "7d2d74fd22a4465d8a5200549d403835";
+    /// A backup was made without something of its database.
+    BACKUP_INCOMPLETE = "9d6692c0f1fc4156944962b6b9900f06";
+    /// The repository is open.
+    REPOSITORY_OPENED = "1e34755ab9324bf1bcc982b9f10c1819";
+    /// The repository cannot be opened; it is tried again.
+    REPOSITORY_UNAVAILABLE = "dd7a93bcdc34443e97a17d60a7da7036";
+    /// Another daemon owns the repository or the state folder, which ends this one.
+    REPOSITORY_LOCKED = "c3cbf47b40fb4072827e85d9d41271b7";
+    /// The daemon could not start, or something ended it.
+    DAEMON_FAILED = "d7e4aa50e76a4066a8644aa388b35e64";
+    /// The configuration was read again.
+    RELOADED = "84084d6e0d684e10b73f695cc8385667";
+    /// The configuration could not be read again; the old one stays.
+    RELOAD_FAILED = "77609d317b0643e5a00b95b567ca293e";
+    /// A source is disabled by an error in its file.
+    SOURCE_DISABLED = "aded46fb8abc43b58269d63b2770be4a";
+    /// What an interrupted restore left was taken away.
+    LEFTOVERS_REMOVED = "cfb9943e44dc4ed3be7de68337462027";
+    /// What an interrupted restore left could not be taken away.
+    LEFTOVERS_STAY = "02026c829b554546a1e7ceb1834c3ee9";
     /// Somebody made a call that changes or reveals something, and was let.
     CALL_ACCEPTED = "7da17c3700b04656bbcd8f76652987c7";
     /// Somebody made a call that he may not make.

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
-    model::{ErrorCode, SourceName, job::JobNumber, summary::BackupSummary},
+    model::{ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
 };
 
 /// How long a verb waits for the repository's first opening.
@@ -72,6 +72,7 @@ impl Engine {
     /// it is tried again, and [`Operations::status`] says so.
     pub fn start(folders: Folders, runtime: Handle) -> Result<Arc<Self>, ServiceError> {
         let config = Arc::new(config::load(&folders.config)?);
+        report_broken(&config, None);
         let jobs = Jobs::open(&folders.state, job_limits(&config), runtime.clone())?;
         DirBuilder::new().recursive(true).mode(0o700).create(&folders.cache).map_err(|error| {
             ServiceError::new(ErrorCode::Io, format!("cannot make the folder {}: {error}", folders.cache.display()))
@@ -220,6 +221,23 @@ impl Engine {
     }
 }
 
+/// Writes down which sources are disabled by errors in their files, and were not already by the same.
+fn report_broken(config: &Config, before: Option<&Config>) {
+    for (name, problems) in &config.broken {
+        let list = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let known = before.and_then(|before| before.broken.get(name));
+        let known = known.map(|known| known.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        if known.as_ref() != Some(&list) {
+            tracing::error!(
+                MESSAGE_ID = message_id::SOURCE_DISABLED,
+                BACKUPD_SOURCE = name,
+                BACKUPD_ERROR = ErrorCode::SourceDisabled.name(),
+                "source {name} is disabled by errors in its file: {list}"
+            );
+        }
+    }
+}
+
 fn job_limits(config: &Config) -> JobLimits {
     JobLimits::from(&config.limits)
 }
@@ -333,7 +351,15 @@ impl Operations for Arc<Engine> {
     }
 
     fn reload(&self) -> Result<(), ServiceError> {
-        let fresh = config::load(&self.folders.config)?;
+        let fresh = config::load(&self.folders.config).map_err(ServiceError::from).inspect_err(|error| {
+            tracing::error!(
+                MESSAGE_ID = message_id::RELOAD_FAILED,
+                BACKUPD_ERROR = error.code().name(),
+                "the reload failed, the old configuration stays: {error}"
+            );
+        })?;
+        report_broken(&fresh, Some(&self.config()));
+        tracing::info!(MESSAGE_ID = message_id::RELOADED, "the configuration was read again");
         self.jobs.set_limits(job_limits(&fresh));
         if fresh.repository.path != self.repository {
             tracing::warn!("[repository] path has changed; the new one is used after a restart");

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::RepositoryConfig,
-    model::{ErrorCode, summary::BackupSummary},
+    model::{ErrorCode, message_id, summary::BackupSummary},
     repository::{Catalog, OwnedRepository, Problem, Repository},
 };
 
@@ -192,9 +192,10 @@ impl Opening {
             let error = match opened {
                 Ok(Ok(opened)) => {
                     for problem in opened.problems().iter() {
-                        tracing::error!("{}", problem.message);
+                        tracing::error!(MESSAGE_ID = message_id::DAMAGE_FOUND, "{}", problem.message);
                     }
                     tracing::info!(
+                        MESSAGE_ID = message_id::REPOSITORY_OPENED,
                         "repository {} is open, {} backups",
                         opened.reading().storage().name(),
                         opened.backups().len()
@@ -208,7 +209,11 @@ impl Opening {
             let code = error.code();
             // Another owner ends the daemon, which says why.
             if code != ErrorCode::RepositoryLocked && reported.as_ref() != Some(&error) {
-                tracing::error!(BACKUPD_ERROR = code.name(), "{error}");
+                tracing::error!(
+                    MESSAGE_ID = message_id::REPOSITORY_UNAVAILABLE,
+                    BACKUPD_ERROR = code.name(),
+                    "{error}"
+                );
                 reported = Some(error.clone());
             }
             self.enter(State::Unavailable(error));

@@ -19,6 +19,7 @@ use crate::{
     model::{
         ErrorCode,
         job::{JobNumber, JobType, Phase},
+        message_id,
         summary::BackupSummary,
     },
     repository::{
@@ -131,7 +132,7 @@ fn run(
     opened.owned().record_findings(&report)?;
     opened.refresh(engine.jobs())?;
     for (folder, problems) in &report.damaged {
-        tracing::error!(BACKUPD_BACKUP = %folder.id, "backup {} of {} is damaged: {}", folder.id.short(), folder.source, problems.join("; "));
+        tracing::error!(MESSAGE_ID = message_id::DAMAGE_FOUND, BACKUPD_BACKUP = %folder.id, "backup {} of {} is damaged: {}", folder.id.short(), folder.source, problems.join("; "));
     }
     Ok(JobOutcome { backup: None, statistics: statistics(&report), failure: judge(&report).err() })
 }

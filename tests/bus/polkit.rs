@@ -15,6 +15,7 @@ use backupd::{
         MANAGER_PATH,
         action::Action,
         job_path,
+        log_control::{LOG_CONTROL_PATH, Logging},
         proxy::ManagerProxy,
         server::{Bus, Server},
         source_path,
@@ -135,10 +136,34 @@ impl Fake {
     }
 }
 
+/// The levels that were set.
+#[derive(Default)]
+struct Levels(Mutex<Vec<String>>);
+
+impl Logging for Levels {
+    fn level(&self) -> String {
+        "info".to_owned()
+    }
+
+    fn set_level(&self, level: &str) -> Result<(), String> {
+        self.0.lock().unwrap().push(level.to_owned());
+        Ok(())
+    }
+
+    fn target(&self) -> String {
+        "journal".to_owned()
+    }
+
+    fn set_target(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// A daemon and polkit on a bus of their own.
 struct World {
     service: Arc<Simulation>,
     server: Server,
+    logging: Arc<Levels>,
     polkit: Fake,
     authority: Connection,
     bus: PrivateBus,
@@ -153,9 +178,10 @@ impl World {
         let bus = PrivateBus::start()?;
         let (polkit, authority) = Fake::start(&bus).await;
         let service = Simulation::new(&bus.folder.path().join("state"));
-        let server = Server::new(Arc::clone(&service) as Arc<dyn Operations>);
+        let logging = Arc::new(Levels::default());
+        let server = Server::new(Arc::clone(&service) as Arc<dyn Operations>).with_logging(logging.clone());
         let _connection = server.join_bus(&Bus::At(bus.address.clone())).await.unwrap();
-        Some(Self { service, server, polkit, authority, bus })
+        Some(Self { service, server, logging, polkit, authority, bus })
     }
 
     /// What somebody with nothing to do with the daemon gets; `flag` lets a person be asked.
@@ -360,6 +386,27 @@ async fn properties_and_objects_are_for_who_may_look() {
         world.polkit.answers(answer);
         assert_eq!(world.nobody(MANAGER_PATH, objects, &[], false).await.status.success(), success);
         assert_eq!(world.polkit.questions()[0].action, "org.backupd1.inspect");
+    }
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_look_may_not_set_how_much_is_logged() {
+    let Some(world) = World::start().await else { return };
+    let get = ["ss", "org.freedesktop.LogControl1", "LogLevel"];
+    let set = ["ssv", "org.freedesktop.LogControl1", "LogLevel", "s", "debug"];
+    world.polkit.answers(Answer::Yes);
+    let seen = text(&world.nobody(LOG_CONTROL_PATH, "org.freedesktop.DBus.Properties Get", &get, true).await);
+    assert_eq!(seen, "v s \"info\"\n");
+    for (answer, expected) in [(Answer::No, DENIED), (Answer::Challenge, MUST_AUTHENTICATE), (Answer::Yes, "")] {
+        world.polkit.questions();
+        world.polkit.answers(answer);
+        let seen = text(&world.nobody(LOG_CONTROL_PATH, "org.freedesktop.DBus.Properties Set", &set, true).await);
+        assert!(seen.contains(expected) && expected.is_empty() == seen.is_empty(), "{answer:?}: {seen}");
+        let [asked] = &world.polkit.questions()[..] else { panic!("not one question") };
+        assert_eq!((asked.action.as_str(), asked.may_ask_a_person), ("org.backupd1.reload", false));
+        assert_eq!(asked.details["log-level"], "debug");
+        assert_eq!(world.logging.0.lock().unwrap().len(), usize::from(answer == Answer::Yes), "{answer:?}");
     }
     world.server.stop().await;
 }

@@ -9,6 +9,8 @@ mod common;
 
 mod busctl;
 mod gdbus;
+mod journal;
+mod log_control;
 mod message_bus;
 mod polkit;
 mod python;

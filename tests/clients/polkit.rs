@@ -133,6 +133,38 @@ impl Host {
 }
 
 #[test]
+fn on_a_terminal_an_agent_is_there_while_the_daemon_is_called() {
+    let Some(host) = Host::start() else { return };
+    let folder = Scratch::new();
+    // pkttyagent as far as it matters here: it says that it is registered, and ends when it is told to.
+    let agent = "#!/bin/bash\necho \"$*\" >> \"$LOG\"\ntrap 'echo ended >> \"$LOG\"; exit 0' TERM\n\
+        eval \"exec $4>&-\"\nwhile :; do sleep 0.02; done\n";
+    fs::write(folder.join("pkttyagent"), agent).expect("write an agent");
+    fs::set_permissions(folder.join("pkttyagent"), Permissions::from_mode(0o755)).expect("let it run");
+    let log = folder.join("log");
+    fs::write(&log, "").expect("a log");
+    fs::set_permissions(&log, Permissions::from_mode(0o666)).expect("let it be written");
+    let on_terminal = |user: &str, options: &str| {
+        let backupctl = host.backupctl.display();
+        let line =
+            format!("setpriv --reuid={user} --regid={} --init-groups {backupctl} jobs {options}", number(user, "-g"));
+        let mut command = host.bus.client("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("LOG", &log);
+        command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.path().display()));
+        run(command.stdin(Stdio::null()));
+        fs::read_to_string(&log).expect("the log")
+    };
+    assert_eq!(on_terminal(PLAIN, "--no-ask-password"), "");
+    assert_eq!(on_terminal("root", ""), "", "root is never asked");
+    let seen = on_terminal(PLAIN, "");
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!([words[0], words[2], words[4], words[5]], ["--process", "--notify-fd", "--fallback", "ended"], "{seen}");
+    // Without a terminal nobody is there to be asked.
+    host.ctl(PLAIN, &["jobs"]);
+    assert_eq!(fs::read_to_string(&log).expect("the log"), seen);
+}
+
+#[test]
 fn the_shipped_policy_and_the_sample_rule_hold_with_the_real_polkit() {
     let Some(host) = Host::start() else { return };
     // root and the daemon's own user need nobody's leave.

@@ -7,6 +7,7 @@ mod delete;
 pub(super) mod export;
 mod jobs;
 pub(super) mod list;
+mod log;
 mod reload;
 pub(super) mod restore;
 pub(super) mod restore_all;
@@ -34,6 +35,9 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     if let Verb::Config(verb) = verb {
         return config::run(verb, output);
     }
+    if let Verb::Log(log) = verb {
+        return Err(log::run(log, &arguments.common));
+    }
     if let Some(repository) = arguments.offline_repository().map_err(CtlError::usage)? {
         return no_daemon::run(verb, repository, output).await;
     }
@@ -51,6 +55,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Export(arguments) => export::run(client, output, arguments).await,
         Verb::Jobs(arguments) => jobs::run(&client, output, arguments).await,
         Verb::Cancel { jobs } => cancel::run(&client, output, jobs).await,
+        Verb::Log(log) => Err(log::run(log, &arguments.common)),
         Verb::Config(verb) => config::run(verb, output),
         Verb::Reload => reload::run(&client, output).await,
     }

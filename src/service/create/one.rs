@@ -4,7 +4,7 @@ use super::taking::{Preflight, Taking};
 use crate::{
     clock::now_micros,
     config::{Config, SourceConfig},
-    model::{ErrorCode, RunId, SourceKey, job::Phase},
+    model::{ErrorCode, RunId, SourceKey, job::Phase, message_id},
     repository::{BeginBackup, Committed, ManifestFacts},
     service::{ServiceError, engine::Engine, operations::CreateOptions},
     source::JobContext,
@@ -55,7 +55,7 @@ impl Creation<'_> {
             ..facts
         })?;
         for missing in &committed.manifest.incomplete {
-            tracing::warn!(BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.key, missing.what, missing.message);
+            tracing::warn!(MESSAGE_ID = message_id::BACKUP_INCOMPLETE, BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.key, missing.what, missing.message);
         }
         Ok(committed)
     }

@@ -181,7 +181,12 @@ fn interrupt(record: &mut JobRecord) {
         record.number, record.job_type, record.source
     );
     tracing::warn!(
-        MESSAGE_ID = message_id::JOB_INTERRUPTED, BACKUPD_JOB = %record.run_id, BACKUPD_SOURCE = record.source,
+        MESSAGE_ID = message_id::JOB_INTERRUPTED,
+        BACKUPD_JOB = %record.run_id,
+        BACKUPD_SOURCE = record.source,
+        BACKUPD_JOB_NUMBER = record.number,
+        BACKUPD_JOB_TYPE = record.job_type.as_str(),
+        BACKUPD_RESULT = JobResult::Interrupted.as_str(),
         "{message}"
     );
     record.result = Some(JobResult::Interrupted);

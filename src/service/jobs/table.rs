@@ -395,8 +395,10 @@ impl Entry {
             error: None,
             statistics: serde_json::Map::new(),
         };
-        let span = tracing::info_span!(
-            parent: None, "job", BACKUPD_JOB = %record.run_id, BACKUPD_SOURCE = record.source,
+        // Of the highest level, so that its fields are there whatever is logged.
+        let span = tracing::error_span!(
+            parent: None, "job", BACKUPD_JOB = %record.run_id,
+            BACKUPD_SOURCE = record.source,
             BACKUPD_JOB_NUMBER = number, BACKUPD_JOB_TYPE = record.job_type.as_str()
         );
         Self {
@@ -440,27 +442,32 @@ fn log_end(title: &str, record: &JobRecord) {
     let error = record.error.as_ref();
     let (name, message) = error.map_or(("", ""), |error| (error.name.as_str(), error.message.as_str()));
     let micros = record.end_time - record.start_time;
+    let result = record.result.map_or("", JobResult::as_str);
     match record.result {
         Some(JobResult::Done) => tracing::info!(
             MESSAGE_ID = message_id::JOB_SUCCEEDED,
-            BACKUPD_BACKUP = record.backup,
+            BACKUPD_RESULT = result,
+            BACKUPD_BACKUP = Some(record.backup.as_str()).filter(|backup| !backup.is_empty()),
             BACKUPD_DURATION_USEC = micros,
             "{title} is done"
         ),
         Some(JobResult::Canceled) => tracing::warn!(
             MESSAGE_ID = message_id::JOB_CANCELED,
+            BACKUPD_RESULT = result,
             BACKUPD_ERROR = name,
             BACKUPD_DURATION_USEC = micros,
             "{title} was cancelled: {message}"
         ),
         Some(JobResult::Interrupted) => tracing::warn!(
             MESSAGE_ID = message_id::JOB_INTERRUPTED,
+            BACKUPD_RESULT = result,
             BACKUPD_ERROR = name,
             BACKUPD_DURATION_USEC = micros,
             "{title} was interrupted: {message}"
         ),
         Some(JobResult::Failed) | None => tracing::error!(
             MESSAGE_ID = message_id::JOB_FAILED,
+            BACKUPD_RESULT = result,
             BACKUPD_ERROR = name,
             BACKUPD_DURATION_USEC = micros,
             "{title} failed: {message}"

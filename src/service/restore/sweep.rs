@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::SourceKind,
-    model::ErrorCode,
+    model::{ErrorCode, message_id},
     service::{ServiceError, engine::Engine},
     source::{postgres::restore as postgres, sqlite::restore as sqlite},
 };
@@ -21,7 +21,10 @@ pub(in crate::service) fn sweep_after_crash(engine: &Arc<Engine>) {
         Ok(entries) if entries.is_empty() => return,
         Ok(entries) => entries,
         Err(error) => {
-            tracing::error!("{error}; databases that a crash left half restored stay, named *__restore_*");
+            tracing::error!(
+                MESSAGE_ID = message_id::LEFTOVERS_STAY,
+                "{error}; databases that a crash left half restored stay, named *__restore_*"
+            );
             return;
         }
     };
@@ -31,12 +34,22 @@ pub(in crate::service) fn sweep_after_crash(engine: &Arc<Engine>) {
         for entry in entries {
             match sweep_one(&engine, &entry) {
                 Ok(()) => {
-                    tracing::info!("removed {}, which an interrupted restore left", entry.temporary);
+                    tracing::info!(
+                        MESSAGE_ID = message_id::LEFTOVERS_REMOVED,
+                        BACKUPD_JOB = %entry.run_id,
+                        BACKUPD_SOURCE = entry.source,
+                        "removed {}, which an interrupted restore left",
+                        entry.temporary
+                    );
                     if let Err(error) = journal.remove(entry.run_id) {
                         tracing::warn!("{error}");
                     }
                 }
                 Err(error) => tracing::error!(
+                    MESSAGE_ID = message_id::LEFTOVERS_STAY,
+                    BACKUPD_JOB = %entry.run_id,
+                    BACKUPD_SOURCE = entry.source,
+                    BACKUPD_ERROR = error.code().name(),
                     "cannot remove {}, which an interrupted restore of {} left: {error}; it is tried again at the next start",
                     entry.temporary,
                     entry.source

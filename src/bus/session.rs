@@ -114,7 +114,8 @@ impl Session {
         let found = self.look(move |operations| operations.list(&filter, 2, "")).await.and_then(|page| {
             match page.backups.as_slice() {
                 [] => Err(ApiError::new(ErrorCode::NoSuchBackup, format!("{backup:?} names no backup"))),
-                [one] => Ok(Pinned::one(one)),
+                // A run may have taken a single database, and is a run all the same.
+                [one] if !(one.whole_run && names_a_source(&backup)) => Ok(Pinned::one(one)),
                 [first, ..] => Pinned::run(first),
             }
         });
@@ -431,6 +432,11 @@ impl Session {
 
 /// The interface of jobs.
 const JOB: &str = "org.backupd1.Job";
+
+/// Whether this is `SOURCE@…`, with no database of the source.
+fn names_a_source(backup: &str) -> bool {
+    backup.rsplit_once('@').is_some_and(|(source, _)| !source.contains('/'))
+}
 
 /// What a caller's name of a backup means, so that it means the same later.
 struct Pinned {

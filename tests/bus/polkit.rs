@@ -302,12 +302,14 @@ async fn what_is_done_is_what_was_allowed_and_nothing_is_told_before() {
     assert_eq!(details[1..], vec![HashMap::from([("backup".to_owned(), "missing".to_owned())]); 2]);
     // All backups of a run are named by the run, which stays the same when another comes.
     world.polkit.answers(Answer::Yes);
-    let whole = ["sa{sv}t", "server@latest", "0", "0"];
-    let plan = text(&world.nobody(MANAGER_PATH, "PlanRestore", &whole, false).await);
-    let asked = world.polkit.questions().remove(0).details;
     let run = "shop@01a1f972-b701-769b-a723-393f6179df4a";
-    assert!(plan.contains(run) && !plan.contains("latest"), "{plan}");
-    assert_eq!((asked["source"].as_str(), asked["backup"].as_str()), ("shop", run));
+    // A run of two databases, of one, and one database of a run.
+    for (name, means) in [("server@latest", run), ("server@1", run), ("server/db@latest", FOUND)] {
+        let plan = text(&world.nobody(MANAGER_PATH, "PlanRestore", &["sa{sv}t", name, "0", "0"], false).await);
+        let asked = world.polkit.questions().remove(0).details;
+        assert!(plan.contains(means) && !plan.contains("latest"), "{plan}");
+        assert_eq!((asked["source"].as_str(), asked["backup"].as_str()), ("shop", means));
+    }
     world.server.stop().await;
 }
 

@@ -234,7 +234,7 @@ impl Operations for Simulation {
             "run_id": "01a1f972-b701-769b-a723-393f6179df4a", "kind": "logical",
             "started_at": 1, "snapshot_at": 2, "finished_at": 3, "raw_bytes": 4, "stored_bytes": 5, "new_bytes": 6,
             "rows": 7, "proof": "checked", "verified_at": 8, "damaged": false, "incomplete": 1,
-            "description": filter.source, "tags": [filter.tag],
+            "description": filter.source, "tags": [filter.tag], "whole_run": filter.backup.starts_with("server"),
         });
         let summary: BackupSummary = serde_json::from_value(summary).unwrap();
         // The name of a source that is a whole server means all backups of a run.

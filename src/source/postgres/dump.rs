@@ -307,9 +307,6 @@ impl Run<'_> {
         self.context.progress.enter(Phase::PostData);
         self.section(sink, archive, "post-data", FileRole::PostData)?;
         runtime.block_on(self.snapshot.still_held(&self.cancel))?;
-        for gap in &incomplete {
-            tracing::warn!(what = gap.what, "{}", gap.message);
-        }
         Ok(Dumped { facts, incomplete, rows, database_bytes, snapshot_at: self.snapshot.taken_at })
     }
 

@@ -56,9 +56,9 @@ impl Action {
     pub fn of_job(job_type: JobType) -> Self {
         match job_type {
             JobType::Create => Self::Create,
-            JobType::Restore => Self::Restore,
+            JobType::Restore | JobType::Undo => Self::Restore,
             JobType::Verify => Self::Verify,
-            JobType::Delete => Self::Delete,
+            JobType::Delete | JobType::Forget => Self::Delete,
             JobType::Export => Self::Export,
         }
     }
@@ -142,9 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_job_has_the_action_of_its_name() {
+    fn every_kind_of_job_has_the_action_of_its_name_or_of_its_danger() {
         for job_type in JobType::ALL {
-            assert_eq!(Action::of_job(*job_type).id(), format!("org.backupd1.{job_type}"));
+            let name = match job_type {
+                JobType::Undo => "restore",
+                JobType::Forget => "delete",
+                other => other.as_str(),
+            };
+            assert_eq!(Action::of_job(*job_type).id(), format!("org.backupd1.{name}"));
         }
     }
 

@@ -5,10 +5,6 @@
 
 use std::{collections::HashMap, fs::File, os::fd::OwnedFd, sync::Arc};
 
-use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
-    sys::stat::{SFlag, fstat},
-};
 use zbus::{
     Connection, ObjectPath, OwnedObjectPath, OwnedVariant, Variant, message::Header, object_server::SignalEmitter,
 };
@@ -16,21 +12,19 @@ use zbus::{
 use super::{
     action::{About, Action},
     error::ApiError,
-    job::{error_of, result_of},
-    limits::{self, check_argument, short_text, text, texts},
+    limits::{self, check_argument, text, texts},
+    rows::{job_row, writable},
     session::{Properties, Session, object_path, source_object_path},
     source::no_such_source,
     types::{
-        BackupRow, JobRow, SourceRow, backup_properties, create_options_from_wire, list_filter_from_wire, no_flags,
-        no_options, restore_options_from_wire, verify_request_from_wire,
+        BackupRow, JobRow, SourceRow, UndoRow, backup_properties, create_options_from_wire, list_filter_from_wire,
+        no_flags, no_options, plan_options_from_wire, restore_options_from_wire, undo_options_from_wire,
+        verify_request_from_wire,
     },
 };
 use crate::{
     model::ErrorCode,
-    service::{
-        jobs::JobState,
-        operations::{Operations, Overview, Status},
-    },
+    service::operations::{Operations, Overview, Status},
 };
 
 // The macro sees several values of an answer only in a tuple that is written out, not in an alias.
@@ -89,7 +83,7 @@ impl Manager {
     ) -> Result<String, ApiError> {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
-        let options = restore_options_from_wire(options)?;
+        let options = plan_options_from_wire(options)?;
         let about = About::backup(Action::Inspect, &backup).with("to", options.to.clone());
         let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
         let caller = grant.caller;
@@ -109,10 +103,73 @@ impl Manager {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
         let options = restore_options_from_wire(options)?;
+        let backup = match (backup.as_str(), options.plan.clone()) {
+            ("", plan) if !plan.is_empty() => {
+                self.session.call(move |operations| operations.planned_backup(&plan)).await?
+            }
+            _ => backup,
+        };
         let about = About::backup(Action::Restore, &backup).with("to", options.to.clone());
         let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
         let verb = move |operations: &dyn Operations, caller| operations.restore(caller, &backup, options);
         self.session.start_job(connection, grant, verb).await
+    }
+
+    #[zbus(out_args("plan"))]
+    async fn plan_undo(
+        &self,
+        restored: u64,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, ApiError> {
+        no_flags(flags)?;
+        let grant = self.session.authorise_undo(connection, &header, Action::Inspect, restored).await?;
+        let plan = self.session.call(move |operations| operations.plan_undo(restored)).await;
+        grant.conclude(plan.and_then(|plan| limits::json("the plan", plan.to_string())))
+    }
+
+    #[zbus(out_args("id", "job"))]
+    async fn undo_restore(
+        &self,
+        restored: u64,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        no_flags(flags)?;
+        let options = undo_options_from_wire(options)?;
+        let grant = self.session.authorise_undo(connection, &header, Action::Restore, restored).await?;
+        let verb = move |operations: &dyn Operations, caller| operations.undo(caller, restored, options);
+        self.session.start_job(connection, grant, verb).await
+    }
+
+    #[zbus(out_args("id", "job"))]
+    async fn forget_undo(
+        &self,
+        restored: u64,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        no_flags(flags)?;
+        let grant = self.session.authorise_undo(connection, &header, Action::Delete, restored).await?;
+        let verb = move |operations: &dyn Operations, caller| operations.forget(caller, restored);
+        self.session.start_job(connection, grant, verb).await
+    }
+
+    #[zbus(out_args("undos"))]
+    async fn list_undo(
+        &self,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<UndoRow>, ApiError> {
+        no_flags(flags)?;
+        let grant = self.session.authorise(connection, &header, About::daemon(Action::Inspect)).await?;
+        let copies = self.session.call(|operations| operations.undo_copies()).await;
+        grant.conclude(copies.map(|copies| copies.into_iter().map(UndoRow::from).collect()))
     }
 
     #[zbus(out_args("id", "job"))]
@@ -441,50 +498,4 @@ pub(super) fn properties(overview: &Overview) -> Properties {
         ("RepositoryProblem", text(&overview.repository_problem).into()),
         ("RepositoryState", overview.repository_state.clone().into()),
     ])
-}
-
-fn job_row(job: JobState) -> JobRow {
-    let record = &job.record;
-    let (error_name, error_message) = error_of(record);
-    JobRow {
-        id: record.number,
-        run_id: record.run_id.to_string(),
-        job_type: record.job_type.as_str().to_owned(),
-        source: record.source.clone(),
-        backup: record.backup.clone(),
-        started_by_uid: record.started_by_uid,
-        start_time: record.start_time,
-        end_time: record.end_time,
-        phase: record.phase.as_str().to_owned(),
-        result: result_of(record).to_owned(),
-        error_name: error_name.to_owned(),
-        error_message: short_text(&error_message),
-        bytes_done: job.bytes_done,
-        bytes_total: job.bytes_total,
-        object: if record.result.is_some() { OwnedObjectPath::default() } else { object_path(record.number) },
-    }
-}
-
-/// Checks that a caller's descriptor can take an export.
-fn writable(output: OwnedFd) -> Result<File, ApiError> {
-    let refuse =
-        |what: &str| Err(ApiError::new(ErrorCode::InvalidArgs, format!("cannot export to the descriptor: {what}")));
-    let system = |errno: nix::errno::Errno| {
-        ApiError::new(ErrorCode::InvalidArgs, format!("cannot look at the descriptor for the export: {errno}"))
-    };
-    let flags = OFlag::from_bits_retain(fcntl(&output, FcntlArg::F_GETFL).map_err(system)?);
-    if flags & OFlag::O_ACCMODE == OFlag::O_RDONLY || flags.contains(OFlag::O_PATH) {
-        return refuse("it is not open for writing");
-    }
-    if flags.contains(OFlag::O_NONBLOCK) {
-        return refuse("it does not block; clear O_NONBLOCK");
-    }
-    let kind = SFlag::from_bits_truncate(fstat(&output).map_err(system)?.st_mode) & SFlag::S_IFMT;
-    if kind == SFlag::S_IFDIR || kind == SFlag::S_IFBLK {
-        return refuse("it is neither a file nor a pipe nor a socket");
-    }
-    if kind == SFlag::S_IFCHR && nix::unistd::isatty(&output).unwrap_or(false) {
-        return refuse("it is a terminal, and the export is not text");
-    }
-    Ok(File::from(output))
 }

@@ -6,7 +6,7 @@
 //! - [`server`]: the daemon's side: on a message bus, and on a socket of its own.
 //! - `client_socket`: the bounds on what is held for a client of that socket.
 //! - `session`: one connection, its jobs' signals and their order; `shown`: its sources' and the daemon's own;
-//!   `manager`, `objects`, `job`, `source`, [`log_control`]:
+//!   `manager` (with `rows`), `objects`, `job`, `source`, [`log_control`]:
 //!   the objects.
 //! - [`identity`]: who calls; [`action`]: to do what; `authority`: whether they may; `audit`: what the journal says of
 //!   it; [`error`]: how a failure goes out; [`limits`]: how much may be said.
@@ -23,6 +23,7 @@ pub mod log_control;
 mod manager;
 mod objects;
 pub mod proxy;
+mod rows;
 pub mod server;
 mod session;
 mod shown;

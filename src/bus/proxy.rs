@@ -7,7 +7,7 @@ use std::{collections::HashMap, str::FromStr};
 
 use zbus::{Address, Connection, DBusError as _, OwnedFd, OwnedObjectPath, OwnedVariant, connection};
 
-use super::types::{BackupRow, JobRow, Options, SourceRow};
+use super::types::{BackupRow, JobRow, Options, SourceRow, UndoRow};
 use crate::{model::ErrorCode, service::ServiceError};
 
 /// Connects to the daemon that serves a socket of its own (`backupd --listen ADDRESS`).
@@ -43,6 +43,14 @@ pub trait Manager {
     fn plan_restore(&self, backup: &str, options: &Options<'_>, flags: u64) -> zbus::Result<String>;
     /// Starts a restore.
     fn restore_backup(&self, backup: &str, options: &Options<'_>, flags: u64) -> zbus::Result<(u64, OwnedObjectPath)>;
+    /// Plans an undo; JSON.
+    fn plan_undo(&self, restored: u64, flags: u64) -> zbus::Result<String>;
+    /// Starts an undo.
+    fn undo_restore(&self, restored: u64, options: &Options<'_>, flags: u64) -> zbus::Result<(u64, OwnedObjectPath)>;
+    /// Starts to drop what an undo would bring back.
+    fn forget_undo(&self, restored: u64, flags: u64) -> zbus::Result<(u64, OwnedObjectPath)>;
+    /// What can be undone.
+    fn list_undo(&self, flags: u64) -> zbus::Result<Vec<UndoRow>>;
     /// Starts a verification.
     fn verify_backup(&self, backup: &str, options: &Options<'_>, flags: u64) -> zbus::Result<(u64, OwnedObjectPath)>;
     /// Starts a deletion.

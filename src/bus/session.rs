@@ -131,6 +131,24 @@ impl Session {
         }
     }
 
+    /// Lets a call through that may do this with what a job keeps for an undo.
+    pub(super) async fn authorise_undo(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        action: Action,
+        restored: JobNumber,
+    ) -> Result<Grant, ApiError> {
+        let source = self.call(move |operations| operations.undo_source(restored)).await;
+        let about = About::source(action, source.as_deref().unwrap_or_default()).with("job", restored.to_string());
+        let grant = self.authorise(connection, call, about).await?;
+        // Only who may is told that there is none.
+        match source {
+            Ok(_) => Ok(grant),
+            Err(error) => grant.conclude(Err(error)),
+        }
+    }
+
     /// Whether the properties of an object may be read. Nobody is asked for a password then.
     pub(super) async fn may_read(
         &self,

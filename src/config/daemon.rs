@@ -1,6 +1,6 @@
 //! `backupd.toml`: the repository and the limits that concern all jobs.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::{reader::Section, values};
 use crate::model::manifest::{Codec, CodecName};
@@ -32,6 +32,19 @@ impl Default for RepositoryConfig {
     }
 }
 
+/// `[undo]`: what restores in place keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndoConfig {
+    /// How long what was replaced is kept.
+    pub keep: Duration,
+}
+
+impl Default for UndoConfig {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(72 * 3600) }
+    }
+}
+
 /// `[limits]`: what concerns all jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -52,11 +65,14 @@ impl Default for Limits {
 }
 
 /// Reads the whole of `backupd.toml`. What has a problem is reported, and has its default here.
-pub(super) fn read(mut root: Section<'_>) -> (RepositoryConfig, Limits) {
+pub(super) fn read(mut root: Section<'_>) -> (RepositoryConfig, Limits, UndoConfig) {
     let repository = read_repository(root.section("repository"));
     let limits = read_limits(root.section("limits"));
+    let mut section = root.section("undo");
+    let undo = UndoConfig { keep: section.take("keep", values::duration).unwrap_or(UndoConfig::default().keep) };
+    section.finish();
     root.finish();
-    (repository, limits)
+    (repository, limits, undo)
 }
 
 fn read_repository(mut section: Section<'_>) -> RepositoryConfig {

@@ -28,8 +28,8 @@ use std::{
 };
 
 pub use connection::{ConnectionKeys, ConnectionSpec, PasswordSource, Secret, SslMode};
-pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig};
-pub use postgres::{AllDatabases, PostgresConfig};
+pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, UndoConfig};
+pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use source::{SourceConfig, SourceKind};
 pub use sqlite::{SqliteCheck, SqliteConfig};
@@ -46,6 +46,8 @@ pub struct Config {
     pub repository: RepositoryConfig,
     /// `[limits]` and what else concerns all jobs.
     pub limits: Limits,
+    /// `[undo]`.
+    pub undo: UndoConfig,
     /// The sources whose files are in order.
     pub sources: BTreeMap<SourceName, SourceConfig>,
     /// What is wrong with the other sources' files, by the name of the source as far as it could be told.
@@ -84,7 +86,7 @@ pub fn load(config_dir: &Path) -> Result<Config, ConfigErrors> {
     let config = load_sources(config_dir)
         .map_err(|error| whole(&config_dir.join("sources.d"), format!("cannot be listed: {error}")))?;
     match read_main {
-        Ok((repository, limits)) => Ok(Config { repository, limits, ..config }),
+        Ok((repository, limits, undo)) => Ok(Config { repository, limits, undo, ..config }),
         Err(mut problems) => {
             problems.extend(config.broken.into_values().flatten());
             Err(ConfigErrors(problems))

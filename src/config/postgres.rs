@@ -25,12 +25,23 @@ pub struct PostgresConfig {
     pub all: Option<AllDatabases>,
     /// The privileged one of `[restore]`; only restore uses it. Keys that it does not give are the reading one's.
     pub restore: Option<ConnectionSpec>,
+    /// What runs around the swap of a restore in place.
+    pub hooks: SwapHooks,
     /// Tables and schemas to include and exclude.
     pub selection: Selection,
     /// How long to wait for one table's lock.
     pub lock_timeout: Duration,
     /// Where pg_dump is; found by itself when absent.
     pub client_bin_dir: Option<PathBuf>,
+}
+
+/// Commands that run around the swap of a restore in place, without a shell; empty for none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SwapHooks {
+    /// `pre_swap`: before the sessions with the old database are ended.
+    pub before: Vec<String>,
+    /// `post_swap`: after the swap, or after it was given up.
+    pub after: Vec<String>,
 }
 
 /// What `database = "all"` takes: every database that allows connections, but some.
@@ -73,8 +84,8 @@ pub(super) fn read(root: &mut Section<'_>) -> Option<PostgresConfig> {
     if let Some(connection) = &connection {
         check_certificates(root, connection);
     }
-    let restore = read_restore(root, connection.as_ref());
-    Some(PostgresConfig { connection: connection?, all, restore, selection, lock_timeout, client_bin_dir })
+    let (restore, hooks) = read_restore(root, connection.as_ref());
+    Some(PostgresConfig { connection: connection?, all, restore, hooks, selection, lock_timeout, client_bin_dir })
 }
 
 /// Reads what belongs to `database = "all"`, and puts the database to connect to in the place of that word.
@@ -94,9 +105,13 @@ fn read_all(root: &mut Section<'_>, keys: Option<ConnectionKeys>) -> (Option<Con
     (keys.map(|keys| ConnectionKeys { database: Some(database), ..keys }), Some(AllDatabases { exclude }))
 }
 
-/// Reads `[restore]`; `None` where there is none, or none without a problem.
-fn read_restore(root: &mut Section<'_>, reading: Option<&ConnectionSpec>) -> Option<ConnectionSpec> {
+/// Reads `[restore]`; no connection where there is none, or none without a problem.
+fn read_restore(root: &mut Section<'_>, reading: Option<&ConnectionSpec>) -> (Option<ConnectionSpec>, SwapHooks) {
     let mut section = root.section("restore");
+    let hooks = SwapHooks {
+        before: section.take("pre_swap", command).unwrap_or_default(),
+        after: section.take("post_swap", command).unwrap_or_default(),
+    };
     let advice = "is not known here; `backupctl restore --to` names the new database";
     section.refuse("database", advice);
     let keys = root.has("restore").then(|| read_connection(&mut section)).flatten();
@@ -108,7 +123,18 @@ fn read_restore(root: &mut Section<'_>, reading: Option<&ConnectionSpec>) -> Opt
         check_certificates(&section, restore);
     }
     section.finish();
-    restore
+    (restore, hooks)
+}
+
+/// A command as a list: its program by absolute path, then arguments.
+fn command(value: toml::de::DeValue<'_>) -> Result<Vec<String>, String> {
+    let words = values::words(value)?;
+    match words.first() {
+        Some(program) if !program.starts_with('/') => {
+            Err(format!("must begin with the absolute path of a program, which {program:?} is not"))
+        }
+        _ => Ok(words),
+    }
 }
 
 /// Reads a connection, all but its database, from the single keys or from `uri`. `None` for a bad `uri`.

@@ -56,13 +56,23 @@ pub struct Common {
 }
 
 impl Arguments {
-    /// The repository to read without a daemon, if that is asked for. Checked here because clap sees only the options
-    /// on the same side of the verb.
+    /// The repository to read without a daemon, if that is asked for. What belongs together is checked here because
+    /// clap sees only the options on the same side of the verb, and knows one rule for all verbs with a backup.
     ///
     /// # Errors
     /// A sentence about options that contradict or need each other.
     pub fn offline_repository(&self) -> Result<Option<&Path>, &'static str> {
         let common = &self.common;
+        let named = match &self.verb {
+            Some(Verb::Show(backup) | Verb::Export(ExportArguments { backup, .. })) => backup.is_given(),
+            Some(Verb::Restore(restore)) => {
+                restore.verb.is_some() || restore.apply.is_some() || restore.backup.is_given()
+            }
+            _ => true,
+        };
+        if !named {
+            return Err("name a backup: an id, SOURCE@latest or SOURCE@TIME");
+        }
         let connection = matches!(&self.verb, Some(Verb::Restore(restore)) if restore.connection.is_some());
         match (common.no_daemon, &common.repository) {
             (true, None) => Err("--no-daemon needs --repository DIR, the repository to read"),
@@ -114,7 +124,7 @@ pub enum Verb {
     List(ListArguments),
     /// Show everything about a backup, and how to restore it by hand
     Show(BackupArguments),
-    /// Restore a backup into a new database
+    /// Restore a backup beside what there is, then let it take its place; or undo that
     Restore(RestoreArguments),
     /// Check that backups are complete and unchanged
     Verify(VerifyArguments),
@@ -193,7 +203,8 @@ pub struct ListArguments {
 #[derive(Debug, Args)]
 pub struct BackupArguments {
     /// The backup
-    #[arg(required_unless_present_any = ["of_source", "backup_option"], conflicts_with_all = ["of_source", "backup_option"])]
+    // Whether one must be named depends on the verb: see `offline_repository`.
+    #[arg(conflicts_with_all = ["of_source", "backup_option"])]
     pub backup: Option<String>,
     /// The newest backup of this source, for names that look like something else
     #[arg(id = "of_source", long = "source", value_name = "SOURCE")]
@@ -203,14 +214,28 @@ pub struct BackupArguments {
     pub backup_option: Option<String>,
 }
 
+impl BackupArguments {
+    fn is_given(&self) -> bool {
+        self.backup.is_some() || self.of_source.is_some() || self.backup_option.is_some()
+    }
+}
+
 /// `restore`
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_value_name = "undo|forget",
+    subcommand_help_heading = "Way back"
+)]
 pub struct RestoreArguments {
+    #[command(subcommand)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub verb: Option<RestoreVerb>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
     pub backup: BackupArguments,
-    /// The name of the new database, or the path of the new file [default: the original's, if that does not exist]
+    /// The name of the new database, or the path of the new file [default: the original's]
     #[arg(long, value_name = "DATABASE|PATH", default_value = "", hide_default_value = true)]
     pub to: String,
     /// Who the restored SQLite file shall belong to [default: the user of the daemon]
@@ -234,6 +259,27 @@ pub struct RestoreArguments {
     /// Restore all databases of a run over a whole server, SOURCE or SOURCE@latest, with all roles, each under its own name
     #[arg(long, conflicts_with_all = ["to", "owner", "tables"])]
     pub all: bool,
+    /// Replace the database of the name given by --to; without --to the original is replaced where it exists
+    #[arg(long)]
+    pub replace: bool,
+    /// Replace nothing: a database of the name stands in the way
+    #[arg(long, conflicts_with = "replace")]
+    pub no_replace: bool,
+    /// Take no backup of what is replaced first
+    #[arg(long)]
+    pub no_backup: bool,
+    /// Do not keep what is replaced, only the backup that is taken of it first
+    #[arg(long, conflicts_with = "no_backup")]
+    pub no_undo: bool,
+    /// Replace a database also where somebody replicates from it or it subscribes
+    #[arg(long)]
+    pub break_replication: bool,
+    /// Carry out the plan with this id, or nothing if what it depends on has changed
+    #[arg(long, value_name = "PLAN", conflicts_with_all = [
+        "backup", "backup_option", "to", "owner", "create_roles", "no_owner", "no_privileges", "tables", "jobs", "all", "replace",
+        "no_replace", "no_backup", "no_undo", "break_replication", "dry_run",
+    ])]
+    pub apply: Option<String>,
     /// Print what would be done and what stands in the way; touch nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -261,8 +307,50 @@ impl RestoreArguments {
             tables: self.tables.clone(),
             jobs: self.jobs,
             all: self.all,
+            // What is whole and goes to the original's place is meant to take it.
+            replace: self.replace || !self.no_replace && self.to.is_empty() && self.tables.is_empty() && !self.all,
+            break_replication: self.break_replication,
+            no_backup: self.no_backup,
+            no_undo: self.no_undo,
+            plan: String::new(),
         }
     }
+}
+
+/// What `restore` can do but restore.
+#[derive(Debug, Subcommand)]
+pub enum RestoreVerb {
+    /// Bring back what a restore replaced; without JOB, list what can be
+    Undo(UndoArguments),
+    /// Drop what is kept for an undo, before its time
+    Forget {
+        /// The number of the job that restored
+        #[arg(value_name = "JOB")]
+        job: u64,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// `restore undo`
+#[derive(Debug, Args)]
+pub struct UndoArguments {
+    /// The number of the job that restored
+    #[arg(value_name = "JOB")]
+    pub job: Option<u64>,
+    /// Undo also where somebody replicates from the restored database or it subscribes
+    #[arg(long)]
+    pub break_replication: bool,
+    /// Print what would be done and what stands in the way; touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub waiting: Waiting,
 }
 
 /// `verify`
@@ -402,7 +490,6 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         for line in [
             "--address a --bus system status",
-            "show",
             "show abcd --source shop",
             "delete",
             "cancel",
@@ -434,6 +521,9 @@ mod tests {
         let restore = "--no-daemon --repository /x restore abcd --connection postgresql://h";
         assert_eq!(offline(restore), Ok(Some("/x".into())));
         for bad in [
+            "show",
+            "export",
+            "restore",
             "--no-daemon list",
             "list --repository /x",
             "--address a list --no-daemon --repository /x",

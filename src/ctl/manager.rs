@@ -8,7 +8,7 @@ use zbus::{OwnedFd, OwnedObjectPath, OwnedVariant, proxy::MethodFlags};
 
 use crate::bus::{
     proxy::ManagerProxy,
-    types::{BackupRow, JobRow, Options, SourceRow},
+    types::{BackupRow, JobRow, Options, SourceRow, UndoRow},
 };
 
 /// A proxy whose methods carry flags; properties and signals are the proxy's own.
@@ -48,6 +48,10 @@ methods! {
     create_backup = "CreateBackup"(source: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
     plan_restore = "PlanRestore"(backup: &str, options: &Options<'_>, flags: u64) -> String;
     restore_backup = "RestoreBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
+    plan_undo = "PlanUndo"(restored: u64, flags: u64) -> String;
+    undo_restore = "UndoRestore"(restored: u64, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
+    forget_undo = "ForgetUndo"(restored: u64, flags: u64) -> (u64, OwnedObjectPath);
+    list_undo = "ListUndo"(flags: u64) -> Vec<UndoRow>;
     verify_backup = "VerifyBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
     delete_backup = "DeleteBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
     export_backup = "ExportBackup"(backup: &str, output: OwnedFd, options: &Options<'_>, flags: u64)

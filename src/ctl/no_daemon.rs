@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::now_micros,
-    config::{ConnectionSpec, PasswordSource, Secret, uri},
+    config::{ConnectionSpec, PasswordSource, Secret, SwapHooks, uri},
     model::{ErrorCode, RunId, manifest, summary::BackupSummary},
     repository::{Catalog, Problem, Repository},
     service::{
@@ -135,12 +135,18 @@ async fn run_export(path: &Path, output: &Output, arguments: &ExportArguments) -
 }
 
 async fn run_restore(path: &Path, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
+    if arguments.verb.is_some() || arguments.apply.is_some() || arguments.replace {
+        let message = "undo, forget, --apply and --replace need the daemon, which keeps what they are about; without it a \
+                       database is restored beside the present one, with --to";
+        return Err(CtlError::usage(message));
+    }
     let selector = arguments.selector()?;
     let connection = arguments.connection.as_deref().map(|text| connection_of(text, |name| std::env::var(name).ok()));
     let connection = connection.transpose()?;
     let reading = Reading::open(path)?;
     let wanted = Wanted::choose(&reading, &selector, arguments.all, connection)?;
-    let options = arguments.options();
+    // Nobody keeps a journal here that a crash in the middle of a swap would need.
+    let options = RestoreOptions { replace: false, ..arguments.options() };
     let (reading, wanted) = (Arc::new(reading), Arc::new(wanted));
     if arguments.dry_run || !arguments.yes {
         let (reading, wanted, options) = (reading.clone(), wanted.clone(), options.clone());
@@ -222,7 +228,7 @@ impl Wanted {
         match self {
             Self::One(backup, target) => {
                 let reader = reading::open_reader(&reading.repository, backup, context)?;
-                let report = target.restore(&reader, options, RunId::new(), context, &|_| Ok(()))?;
+                let report = target.restore(&reader, options, RunId::new(), context, &|_| Ok(()), &|_| Ok(()))?;
                 Ok(JobOutcome::new(Some(backup.id), report))
             }
             Self::All(backups, target) => {
@@ -245,7 +251,7 @@ impl Wanted {
 fn server(connection: Option<ConnectionSpec>) -> Result<restore::PostgresTarget, CtlError> {
     let connection = connection
         .ok_or_else(|| CtlError::usage("give --connection postgresql://USER@HOST, the server to restore to"))?;
-    Ok(restore::PostgresTarget { connection, client_bin_dir: None })
+    Ok(restore::PostgresTarget { connection, client_bin_dir: None, hooks: SwapHooks::default() })
 }
 
 fn took(began: Instant) -> String {

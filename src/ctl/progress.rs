@@ -18,6 +18,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct JobView {
+    pub(crate) number: u64,
     pub(crate) phase: String,
     pub(crate) bytes_done: u64,
     pub(crate) bytes_total: u64,

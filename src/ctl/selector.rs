@@ -20,7 +20,7 @@ impl BackupArguments {
             (None, Some(source), None) => Ok(format!("{source}@latest")),
             (None, Some(source), Some(which)) => Ok(format!("{source}@{}", instant(which)?)),
             (None, None, Some(id)) => Ok(id.clone()),
-            (None, None, None) => Err(CtlError::usage("no backup is named")),
+            (None, None, None) => Err(CtlError::usage("name a backup: an id, SOURCE@latest or SOURCE@TIME")),
         }
     }
 }

@@ -55,6 +55,7 @@ pub enum ErrorCode {
     DatabaseBusy,
     PartlyFailed,
     Interrupted,
+    NoSuchPlan,
 }
 
 /// One row of the table.
@@ -146,6 +147,7 @@ rows! {
     DatabaseBusy, own!("DatabaseBusy"), 40, true, "Somebody else held the lock on the database for longer than `lock_timeout`, or kept changing it while it was copied.";
     PartlyFailed, own!("PartlyFailed"), 41, true, "Some of the databases failed, which the message names; the others were done.";
     Interrupted, own!("Interrupted"), 42, true, "The daemon died while the job ran. What the job left is taken away at the start. Run it again.";
+    NoSuchPlan, own!("NoSuchPlan"), 4, false, "No plan has this id, or not any more. `restore --dry-run` makes one.";
 }
 
 impl ErrorCode {

@@ -39,6 +39,10 @@ words! {
         Delete = "delete",
         /// Writes one out as one plain file.
         Export = "export",
+        /// Brings back what a restore replaced.
+        Undo = "undo",
+        /// Drops what was kept for an undo.
+        Forget = "forget",
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn submit(engine: &Arc<Engine>, caller: Caller, backup: &str) -> Resu
     let job = JobRequest {
         job_type: JobType::Delete,
         source,
-        exclusive: Some(exclusive),
+        exclusive: vec![exclusive],
         backup: one.map(|id| id.to_string()).unwrap_or_default(),
         uid: caller.uid,
         timeout: None,

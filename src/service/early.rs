@@ -25,6 +25,11 @@ pub(super) struct EarlyChecks {
 impl EarlyChecks {
     /// Begins the ten seconds. The folder lies among the jobs', so that a start after a crash sweeps it too.
     pub(super) fn begin(state: &Path, runtime: &Handle) -> Result<Self, ServiceError> {
+        Self::within(TIMEOUT, state, runtime)
+    }
+
+    /// As [`EarlyChecks::begin`], with another limit.
+    pub(super) fn within(limit: Duration, state: &Path, runtime: &Handle) -> Result<Self, ServiceError> {
         let scratch = tempfile::tempdir_in(state.join("scratch")).map_err(|error| {
             ServiceError::new(ErrorCode::Io, format!("cannot make a folder below {}: {error}", state.display()))
         })?;
@@ -36,7 +41,7 @@ impl EarlyChecks {
             runtime: runtime.clone(),
         };
         let timer = runtime.spawn(async move {
-            tokio::time::sleep(TIMEOUT).await;
+            tokio::time::sleep(limit).await;
             cancel.cancel(CancelReason::TimedOut);
         });
         Ok(Self { context, timer, _scratch: scratch })

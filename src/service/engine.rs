@@ -23,7 +23,7 @@ use super::{
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
         Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
-        VerifyRequest,
+        UndoOptions, UndoSummary, VerifyRequest,
     },
     reading, restore,
     selector::{Chosen, Selector},
@@ -36,6 +36,9 @@ use crate::{
 
 /// How long a verb waits for the repository's first opening.
 const OPENING_PATIENCE: Duration = Duration::from_secs(8);
+
+/// What work that belongs to no job may take.
+const HOUSEKEEPING: Duration = Duration::from_secs(180);
 
 /// So many backups are looked through in less time than another thread takes to wake up and answer.
 const FEW_BACKUPS: usize = 2_000;
@@ -61,6 +64,7 @@ pub struct Engine {
     changes: Changes,
     opening: Opening,
     jobs: Jobs,
+    tending: Arc<restore::Tending>,
     runtime: Handle,
 }
 
@@ -81,8 +85,9 @@ impl Engine {
         let opening = Opening::begin(&config.repository, &folders, &runtime, changes.clone());
         let repository = config.repository.path.clone();
         let config = RwLock::new(config);
-        let engine = Arc::new(Self { folders, config, repository, changes, opening, jobs, runtime });
-        restore::sweep_after_crash(&engine);
+        let tending = Arc::default();
+        let engine = Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, runtime });
+        restore::begin_tending(&engine);
         Ok(engine)
     }
 
@@ -163,6 +168,21 @@ impl Engine {
         let backups = opened.backups();
         let chosen = Selector::parse(selector)?.find_or_explain(&backups, || opened.problems().to_vec())?;
         Ok((opened, chosen))
+    }
+
+    /// What wakes the one that looks after what restores leave.
+    pub(super) fn tending(&self) -> &Arc<restore::Tending> {
+        &self.tending
+    }
+
+    /// Something that the overview shows may have changed.
+    pub(super) fn changes_noted(&self) {
+        self.changes.note();
+    }
+
+    /// The surroundings of work that belongs to no job.
+    pub(super) fn housekeeping(&self) -> Result<EarlyChecks, ServiceError> {
+        EarlyChecks::within(HOUSEKEEPING, &self.folders.state, &self.runtime)
     }
 
     /// The surroundings of early checks.
@@ -258,6 +278,30 @@ impl Operations for Arc<Engine> {
 
     fn restore(&self, caller: Caller, backup: &str, options: RestoreOptions) -> Result<JobNumber, ServiceError> {
         restore::submit(self, caller, backup, options)
+    }
+
+    fn planned_backup(&self, plan: &str) -> Result<String, ServiceError> {
+        restore::planned_backup(self, plan)
+    }
+
+    fn undo_copies(&self) -> Result<Vec<UndoSummary>, ServiceError> {
+        restore::undo::list(self)
+    }
+
+    fn undo_source(&self, job: JobNumber) -> Result<String, ServiceError> {
+        restore::undo::source_of(self, job)
+    }
+
+    fn plan_undo(&self, job: JobNumber) -> Result<serde_json::Value, ServiceError> {
+        restore::undo::plan(self, job)
+    }
+
+    fn undo(&self, caller: Caller, job: JobNumber, options: UndoOptions) -> Result<JobNumber, ServiceError> {
+        restore::undo::submit(self, caller, job, options)
+    }
+
+    fn forget(&self, caller: Caller, job: JobNumber) -> Result<JobNumber, ServiceError> {
+        restore::undo::submit_forget(self, caller, job)
     }
 
     fn verify(&self, caller: Caller, request: VerifyRequest) -> Result<JobNumber, ServiceError> {

@@ -48,6 +48,46 @@ pub struct RestoreOptions {
     pub jobs: u32,
     /// All databases of a run, under their own names, after all roles that are missing.
     pub all: bool,
+    /// A database that has the name is replaced, and kept for an undo.
+    pub replace: bool,
+    /// Replace it also where somebody replicates from it or it subscribes.
+    pub break_replication: bool,
+    /// Take no backup of what is replaced first.
+    pub no_backup: bool,
+    /// Do not keep what is replaced: drop it as soon as the new database has its name.
+    pub no_undo: bool,
+    /// The id of a plan that was made before: exactly that is carried out, or nothing.
+    pub plan: String,
+}
+
+/// Options of an undo.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UndoOptions {
+    /// Undo also where somebody replicates from the restored database or it subscribes.
+    pub break_replication: bool,
+}
+
+/// Something that can be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndoSummary {
+    /// The job that replaced it.
+    pub job: JobNumber,
+    /// That job's run.
+    pub run_id: RunId,
+    /// The source of the backup that was restored.
+    pub source: String,
+    /// That backup, in hex.
+    pub backup: String,
+    /// The database or file that was replaced.
+    pub target: String,
+    /// Under which name it is kept.
+    pub kept: String,
+    /// Whether that job was itself an undo.
+    pub undid: bool,
+    /// When, microseconds since the epoch.
+    pub made_at: u64,
+    /// When it is dropped.
+    pub until: u64,
 }
 
 /// How deep `verify` looks.
@@ -184,6 +224,42 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// As [`Operations::create`], and `NoSuchBackup`, `AmbiguousBackup`.
     fn restore(&self, caller: Caller, backup: &str, options: RestoreOptions) -> Result<JobNumber, ServiceError>;
+
+    /// The id of the backup that a plan is about.
+    ///
+    /// # Errors
+    /// `NoSuchPlan` where there is none of that id, or not any more.
+    fn planned_backup(&self, plan: &str) -> Result<String, ServiceError>;
+
+    /// What can be undone, the oldest first.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn undo_copies(&self) -> Result<Vec<UndoSummary>, ServiceError>;
+
+    /// The source that the undo of a job is about.
+    ///
+    /// # Errors
+    /// `NoSuchJob` for one that left nothing to undo.
+    fn undo_source(&self, job: JobNumber) -> Result<String, ServiceError>;
+
+    /// What an undo would do and what stands in its way, as JSON; touches nothing.
+    ///
+    /// # Errors
+    /// As [`Operations::undo_source`]; `DatabaseUnreachable`…
+    fn plan_undo(&self, job: JobNumber) -> Result<serde_json::Value, ServiceError>;
+
+    /// Starts to bring back what a job replaced.
+    ///
+    /// # Errors
+    /// As [`Operations::undo_source`]; `NoSuchSource`, `SourceBusy`, `LimitsExceeded`.
+    fn undo(&self, caller: Caller, job: JobNumber, options: UndoOptions) -> Result<JobNumber, ServiceError>;
+
+    /// Starts to drop what is kept for the undo of a job.
+    ///
+    /// # Errors
+    /// As [`Operations::undo`].
+    fn forget(&self, caller: Caller, job: JobNumber) -> Result<JobNumber, ServiceError>;
 
     /// Starts a verification.
     ///

@@ -68,7 +68,7 @@ pub(super) fn submit_export(
     let job = JobRequest {
         job_type: JobType::Export,
         source: summary.source.to_string(),
-        exclusive: None,
+        exclusive: Vec::new(),
         backup: summary.id.to_string(),
         uid: caller.uid,
         timeout: None,

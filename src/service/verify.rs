@@ -116,7 +116,8 @@ pub(super) fn submit(engine: &Arc<Engine>, caller: Caller, request: VerifyReques
             }
         }
     };
-    let job = JobRequest { job_type: JobType::Verify, source, exclusive: None, backup, uid: caller.uid, timeout: None };
+    let job =
+        JobRequest { job_type: JobType::Verify, source, exclusive: Vec::new(), backup, uid: caller.uid, timeout: None };
     let engine_of_job = engine.clone();
     engine.jobs().submit(job, Box::new(move |handle| run(&engine_of_job, &backups, request.level, handle)))
 }

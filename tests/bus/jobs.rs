@@ -27,10 +27,13 @@ async fn every_start_is_announced_in_order(client: &Connection) {
     let none = Options::new();
     let all = Options::from([("source", Variant::from("all"))]);
     let mut open = Vec::new();
-    for method in ["CreateBackup", "RestoreBackup", "VerifyBackup", "DeleteBackup", "ExportBackup", "OpenBackup"] {
+    let methods = ["CreateBackup", "RestoreBackup", "UndoRestore", "ForgetUndo", "VerifyBackup", "DeleteBackup"];
+    for method in methods.into_iter().chain(["ExportBackup", "OpenBackup"]) {
         let started = match method {
             "CreateBackup" => manager.create_backup("shop", &none, 0).await,
             "RestoreBackup" => manager.restore_backup("kept", &none, 0).await,
+            "UndoRestore" => manager.undo_restore(1, &none, 0).await,
+            "ForgetUndo" => manager.forget_undo(1, 0).await,
             "VerifyBackup" => manager.verify_backup("", &all, 0).await,
             "DeleteBackup" => manager.delete_backup("kept", &none, 0).await,
             "ExportBackup" => {
@@ -136,10 +139,12 @@ async fn a_cancel_tells_the_truth() {
     let client = daemon.connect().await;
     let mut stream = MessageStream::from(&client);
     let manager = ManagerProxy::new(&client).await.unwrap();
+    // A connection stands still while a stream of its messages is full, and one that asks and asks fills it.
+    let asking = daemon.connect().await;
 
     // One that can be cancelled ends so, and cannot be cancelled again.
     let (number, path) = manager.create_backup("shop", &Options::new(), 0).await.unwrap();
-    let job = JobProxy::builder(&client).path(&path).cache_properties(zbus::proxy::CacheProperties::No);
+    let job = JobProxy::builder(&asking).path(&path).cache_properties(zbus::proxy::CacheProperties::No);
     let job = job.build().await.unwrap();
     while job.phase().await.unwrap() != "data" {}
     assert!(job.cancelable().await.unwrap());
@@ -155,7 +160,7 @@ async fn a_cancel_tells_the_truth() {
 
     // One that commits says that it cannot, takes the call, and ends as done.
     let (_, path) = manager.create_backup("committing", &Options::new(), 0).await.unwrap();
-    let job = JobProxy::builder(&client).path(&path).cache_properties(zbus::proxy::CacheProperties::No);
+    let job = JobProxy::builder(&asking).path(&path).cache_properties(zbus::proxy::CacheProperties::No);
     let job = job.build().await.unwrap();
     while job.phase().await.unwrap() != "committing" {}
     assert!(!job.cancelable().await.unwrap());

@@ -206,11 +206,16 @@ type Call = (&'static str, Vec<&'static str>, Vec<(&'static str, &'static str)>)
 /// What the methods of the Manager are called with by `busctl`, and the details that polkit gets.
 fn calls() -> Vec<Call> {
     let found = vec![("backup", FOUND), ("source", "shop"), ("database", "caf\u{e9}")];
+    let undo = vec![("source", "shop"), ("job", "1")];
     let found_to = || [found.clone(), vec![("to", "copy")]].concat();
     vec![
         ("CreateBackup", vec!["sa{sv}t", "shop", "0", "0"], vec![("source", "shop")]),
         ("PlanRestore", vec!["sa{sv}t", "shop@latest", "1", "to", "s", "copy", "0"], found_to()),
         ("RestoreBackup", vec!["sa{sv}t", "shop@latest", "1", "to", "s", "copy", "0"], found_to()),
+        ("PlanUndo", vec!["tt", "1", "0"], undo.clone()),
+        ("UndoRestore", vec!["ta{sv}t", "1", "0", "0"], undo.clone()),
+        ("ForgetUndo", vec!["tt", "1", "0"], undo),
+        ("ListUndo", vec!["t", "0"], vec![]),
         ("VerifyBackup", vec!["sa{sv}t", "", "1", "source", "s", "shop", "0"], vec![("source", "shop")]),
         ("VerifyBackup", vec!["sa{sv}t", "shop@latest", "0", "0"], found.clone()),
         ("DeleteBackup", vec!["sa{sv}t", "shop@latest", "0", "0"], found.clone()),

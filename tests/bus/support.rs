@@ -25,7 +25,7 @@ use backupd::{
         listing,
         operations::{
             Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
-            VerifyRequest,
+            UndoOptions, UndoSummary, VerifyRequest,
         },
     },
 };
@@ -108,7 +108,7 @@ impl Simulation {
         let request = JobRequest {
             job_type,
             source: about.to_owned(),
-            exclusive: Some(about.to_owned()),
+            exclusive: vec![about.to_owned()],
             backup: String::new(),
             uid: caller.uid,
             timeout: None,
@@ -192,6 +192,37 @@ impl Operations for Simulation {
             return self.start(caller, JobType::Restore, backup, self.held());
         }
         Err(ServiceError::new(ErrorCode::RestoreRefused, "the role may not create databases"))
+    }
+
+    fn planned_backup(&self, plan: &str) -> Result<String, ServiceError> {
+        match plan {
+            "kept" => Ok(plan.to_owned()),
+            _ => Err(ServiceError::new(ErrorCode::NoSuchPlan, format!("no plan {plan:?}"))),
+        }
+    }
+
+    fn undo_copies(&self) -> Result<Vec<UndoSummary>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    /// Job 1 has replaced something.
+    fn undo_source(&self, job: JobNumber) -> Result<String, ServiceError> {
+        match job {
+            1 => Ok("shop".to_owned()),
+            _ => Err(ServiceError::new(ErrorCode::NoSuchJob, format!("job {job} left nothing that can be undone"))),
+        }
+    }
+
+    fn plan_undo(&self, job: JobNumber) -> Result<serde_json::Value, ServiceError> {
+        Ok(serde_json::json!({ "job": job }))
+    }
+
+    fn undo(&self, caller: Caller, _: JobNumber, _: UndoOptions) -> Result<JobNumber, ServiceError> {
+        self.start(caller, JobType::Undo, "shop", self.held())
+    }
+
+    fn forget(&self, caller: Caller, _: JobNumber) -> Result<JobNumber, ServiceError> {
+        self.start(caller, JobType::Forget, "shop", self.held())
     }
 
     fn verify(&self, caller: Caller, request: VerifyRequest) -> Result<JobNumber, ServiceError> {

@@ -16,8 +16,8 @@ use backupd::{
         action::Action,
         limits,
         types::{
-            create_options_from_wire, list_filter_from_wire, no_options, restore_options_from_wire,
-            verify_request_from_wire,
+            create_options_from_wire, list_filter_from_wire, no_options, plan_options_from_wire,
+            restore_options_from_wire, undo_options_from_wire, verify_request_from_wire,
         },
     },
     model::error_code::TABLE,
@@ -77,7 +77,9 @@ fn the_fields_are_those_of_the_structure() {
 fn reader(method: &str) -> fn(Wire) -> Result<(), ServiceError> {
     match method {
         "CreateBackup" => |wire| create_options_from_wire(wire).map(drop),
-        "RestoreBackup" | "PlanRestore" => |wire| restore_options_from_wire(wire).map(drop),
+        "RestoreBackup" => |wire| restore_options_from_wire(wire).map(drop),
+        "PlanRestore" => |wire| plan_options_from_wire(wire).map(drop),
+        "UndoRestore" => |wire| undo_options_from_wire(wire).map(drop),
         "VerifyBackup" => |wire| verify_request_from_wire(String::new(), wire).map(drop),
         "ListBackups" => |wire| list_filter_from_wire(wire).map(drop),
         "DeleteBackup" | "ExportBackup" | "OpenBackup" => no_options,

@@ -157,7 +157,8 @@ fn restore_and_delete_want_a_yes_and_a_free_name() {
     let daemon = world.start();
     let id = daemon.create("shop", &[])["id"].as_str().expect("id").to_owned();
     let before = dump_of(&server, "shop", &[]);
-    daemon.ctl(&["restore", &id, "--yes"]).fails_with(ErrorCode::TargetExists);
+    daemon.ctl(&["restore", &id, "--no-replace", "--yes"]).fails_with(ErrorCode::TargetExists);
+    daemon.ctl(&["restore", &id, "--to", "shop", "--yes"]).fails_with(ErrorCode::TargetExists);
     assert!(!daemon.ctl(&["restore", &id, "--to", "copy"]).status.success(), "restored without --yes");
     assert!(!daemon.ctl(&["delete", &id]).status.success(), "deleted without --yes");
     daemon.ctl(&["restore", &id, "--to", "copy", "--dry-run"]).ok();

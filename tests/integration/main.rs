@@ -13,6 +13,7 @@ mod create_restore;
 mod export;
 mod failures;
 mod harness;
+mod in_place;
 mod killed_restore;
 mod no_daemon;
 mod odd_backups;

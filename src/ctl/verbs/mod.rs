@@ -15,6 +15,7 @@ mod schedule;
 pub(super) mod show;
 mod sources;
 mod status;
+mod undo;
 pub(super) mod verify;
 
 use super::{

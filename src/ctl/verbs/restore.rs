@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     super::{
-        arguments::RestoreArguments,
+        arguments::{RestoreArguments, RestoreVerb},
         client::Client,
         confirm,
         error::CtlError,
@@ -18,21 +18,30 @@ use super::{
     },
     conclude,
     restore_all::{AllPlan, AllRestored},
-    took,
+    took, undo,
 };
 use crate::{
     bus::types::restore_options_to_wire,
     model::{ErrorCode, Name},
+    service::operations::RestoreOptions,
 };
 
 pub(super) async fn run(mut client: Client, output: &Output, arguments: &RestoreArguments) -> Result<(), CtlError> {
-    let selector = arguments.selector()?;
-    let options = arguments.options();
+    match &arguments.verb {
+        Some(RestoreVerb::Undo(undo)) => return undo::run(client, output, undo).await,
+        Some(RestoreVerb::Forget { job, yes }) => return undo::forget(client, output, *job, *yes).await,
+        None => {}
+    }
+    let (selector, options) = match &arguments.apply {
+        // What was shown has been read: there is nothing to ask.
+        Some(plan) => (String::new(), RestoreOptions { plan: plan.clone(), ..RestoreOptions::default() }),
+        None => (arguments.selector()?, arguments.options()),
+    };
     if arguments.dry_run {
         let text = client.manager().plan_restore(&selector, &restore_options_to_wire(&options), 0).await?;
         return print_plan(output, &text);
     }
-    if !arguments.yes {
+    if !arguments.yes && arguments.apply.is_none() {
         let text = client.manager().plan_restore(&selector, &restore_options_to_wire(&options), 0).await?;
         ask(&text).await?;
     }
@@ -43,7 +52,16 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &Restore
     let job = follow::run(&mut client, output, "restore", OnInterrupt::Detach, start).await?;
     match AllRestored::of(&job.view.statistics) {
         Some(restored) => print_all(output, &job, &restored),
-        None => conclude(output, &job, || sentence(&job.view.statistics, &took(&job))),
+        None => conclude(output, &job, || {
+            let text = sentence(&job.view.statistics, &took(&job));
+            match kept(&job.view.statistics) {
+                Some(kept) => format!(
+                    "{text}\nWhat was there before is kept as {kept}; `backupctl restore undo {}` brings it back.",
+                    job.view.number
+                ),
+                None => text,
+            }
+        }),
     }
 }
 
@@ -94,6 +112,12 @@ pub(in crate::ctl) fn sentence(statistics: &serde_json::Map<String, serde_json::
     text + "."
 }
 
+/// Under which name what was replaced is kept.
+fn kept(statistics: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    let name: Option<Name> = statistics.get("kept").and_then(|name| serde_json::from_value(name.clone()).ok());
+    name.map(|name| visible(&name.to_string()))
+}
+
 /// A plan as `PlanRestore` gives it, as far as people are shown it.
 #[derive(Debug)]
 struct Plan {
@@ -120,6 +144,29 @@ struct PlanView {
     notices: Vec<Remark>,
     space_needed: u64,
     space_free: Option<u64>,
+    id: String,
+    estimated_seconds: Option<u64>,
+    kept_for_seconds: Option<u64>,
+    replaces: Option<Replaced>,
+}
+
+/// What the plan says of a database that is replaced.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Replaced {
+    bytes: u64,
+    sessions: u64,
+    changed_tables: Vec<ChangedTable>,
+    changed_table_count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct ChangedTable {
+    schema: Name,
+    name: Name,
+    rows_now: Option<u64>,
+    rows_in_backup: Option<u64>,
+    counted: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -173,8 +220,7 @@ impl Plan {
 
 impl PlanView {
     fn for_people(&self) -> String {
-        let Self { server, server_version, target, to, backup, steps, obstacles, notices, space_needed, space_free } =
-            self;
+        let Self { server, server_version, target, to, backup, steps, obstacles, notices, .. } = self;
         let is_file = !backup.sqlite_version.is_empty();
         let from = match is_file {
             true => format!("an SQLite database, read by {}", backup.sqlite_version),
@@ -188,18 +234,32 @@ impl PlanView {
         fact("Backup", format!("{}{child} #{} of {}", backup.source, backup.sequence, human::time(backup.snapshot_at)));
         fact("Holds", format!("{} rows, {} of data, {from}", human::count(backup.rows), human::size(backup.bytes)));
         if let Some(target) = target {
-            fact("Into", format!("new database {target}"));
+            let what = if self.replaces.is_some() { "in place of the present" } else { "new" };
+            fact("Into", format!("{what} database {target}"));
         }
         if is_file {
             fact("Into", format!("new file {to}"));
         } else {
             fact("Server", format!("{server}, PostgreSQL {server_version}"));
         }
-        let free = space_free.map_or_else(
+        let free = self.space_free.map_or_else(
             || "how much is free is not known here".to_owned(),
             |free| format!("{} free", human::size(free)),
         );
-        fact("Space", format!("about {} needed, {free}", human::size(*space_needed)));
+        fact("Space", format!("about {} needed, {free}", human::size(self.space_needed)));
+        if let Some(seconds) = self.estimated_seconds {
+            fact("Takes", format!("about {}", human::duration(seconds.saturating_mul(1_000_000))));
+        }
+        if let Some(seconds) = self.kept_for_seconds {
+            let days = human::duration(seconds.saturating_mul(1_000_000));
+            fact("Undo", format!("for {days} after it, by `backupctl restore undo`"));
+        }
+        if !self.id.is_empty() {
+            fact("Plan", self.id.clone());
+        }
+        if let Some(replaced) = &self.replaces {
+            text += &replaced.for_people();
+        }
         if obstacles.is_empty() {
             for (i, step) in steps.iter().enumerate() {
                 let _ = writeln!(text, "{:>8}. {}", i + 1, visible(step));
@@ -209,6 +269,39 @@ impl PlanView {
             for remark in remarks {
                 let _ = writeln!(text, "{label}: {}", visible(&remark.message));
             }
+        }
+        text
+    }
+}
+
+impl Replaced {
+    /// What is lost with it.
+    fn for_people(&self) -> String {
+        let mut text = format!(
+            "The present database has {}; {} will be ended.\n",
+            human::size(self.bytes),
+            human::plural(usize::try_from(self.sessions).unwrap_or(usize::MAX), "session")
+        );
+        if self.changed_tables.is_empty() {
+            return text + "Every table has as many rows now as in the backup.\n";
+        }
+        text += "Tables of which there are not as many rows now as in the backup:\n";
+        for table in &self.changed_tables {
+            let rows =
+                |rows: Option<u64>| rows.map_or_else(|| "no table".to_owned(), |rows| human::count(rows) + " rows");
+            let about = if table.counted { "" } else { "about " };
+            let line = format!(
+                "{}.{}: {about}{} now, {} in the backup",
+                table.schema,
+                table.name,
+                rows(table.rows_now),
+                rows(table.rows_in_backup)
+            );
+            let _ = writeln!(text, "  {}", visible(&line));
+        }
+        let more = self.changed_table_count.saturating_sub(self.changed_tables.len() as u64);
+        if more > 0 {
+            let _ = writeln!(text, "  and {} more", human::count(more));
         }
         text
     }

@@ -1,5 +1,6 @@
 //! `create`: checks, then one job that dumps a source into a new backup, or all databases of a server into one each.
 
+mod before_restore;
 mod databases;
 mod one;
 mod outcome;
@@ -8,6 +9,7 @@ mod whole;
 
 use std::sync::Arc;
 
+pub(super) use self::before_restore::before_restore;
 use self::{one::Creation, taking::Taking, whole::WholeServer};
 use super::{
     engine::Engine,
@@ -50,7 +52,7 @@ pub(super) fn submit(
     let job = JobRequest {
         job_type: JobType::Create,
         source: key.to_string(),
-        exclusive: Some(exclusive),
+        exclusive: vec![exclusive],
         backup: String::new(),
         uid: caller.uid,
         timeout: source.timeout,

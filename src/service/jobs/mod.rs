@@ -36,8 +36,8 @@ pub struct JobRequest {
     pub job_type: JobType,
     /// The source it is about, as shown; empty for the whole repository.
     pub source: String,
-    /// Two jobs with the same key never are in the table together: the second is refused as `SourceBusy`.
-    pub exclusive: Option<String>,
+    /// Two jobs that share a key never are in the table together: the second is refused as `SourceBusy`.
+    pub exclusive: Vec<String>,
     /// The backup it is about, in hex; empty where there is none.
     pub backup: String,
     /// Who asked.

@@ -77,7 +77,7 @@ impl std::fmt::Debug for Table {
 #[derive(Debug)]
 struct Entry {
     record: JobRecord,
-    exclusive: Option<String>,
+    exclusive: Vec<String>,
     timeout: Option<Duration>,
     running: bool,
     cancel: Cancel,
@@ -351,14 +351,14 @@ impl Inner {
 
 impl Table {
     fn holder(&self, exclusive: &str) -> Option<&Entry> {
-        self.active.values().find(|entry| entry.exclusive.as_deref() == Some(exclusive))
+        self.active.values().find(|entry| entry.exclusive.iter().any(|key| key == exclusive))
     }
 
     fn admits(&self, request: &JobRequest) -> Result<(), ServiceError> {
         if self.closed {
             return Err(ServiceError::new(ErrorCode::ShuttingDown, "the daemon is stopping and takes no new jobs"));
         }
-        if let Some(entry) = request.exclusive.as_deref().and_then(|key| self.holder(key)) {
+        if let Some(entry) = request.exclusive.iter().find_map(|key| self.holder(key)) {
             let state = if entry.running { "runs" } else { "waits" };
             let message = format!(
                 "cannot start to {} {}: {} {state}; wait for it or cancel it",

@@ -62,7 +62,7 @@ fn request(source: &str) -> JobRequest {
     JobRequest {
         job_type: JobType::Create,
         source: source.to_owned(),
-        exclusive: Some(source.to_owned()),
+        exclusive: vec![source.to_owned()],
         backup: String::new(),
         uid: 7,
         timeout: None,

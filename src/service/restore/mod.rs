@@ -1,21 +1,27 @@
-//! `restore`: a plan, then one job that carries it out, for one database or for all of a run, and what is left to do
-//! after a crash.
+//! `restore`: a plan, then one job that carries it out, for one database or for all of a run; its undo; and what is left
+//! to do after a crash.
 
 mod journal;
-mod sweep;
+mod plans;
+mod store;
 mod target;
+mod tend;
+pub(super) mod undo;
 mod whole;
 
 use std::sync::Arc;
 
-use self::journal::{Entry, RestoreJournal};
-pub(super) use self::sweep::sweep_after_crash;
+use self::journal::{Entry, Journal, Temporary};
+pub(super) use self::{
+    plans::planned_backup,
+    tend::{Tending, begin as begin_tending},
+};
 pub use self::{
-    journal::Temporary,
-    target::{OnTemporary, PostgresTarget, SqliteTarget, Target},
+    target::{Approve, OnStep, PostgresTarget, SqliteTarget, Step, Target},
     whole::{WholePlan, WholeRestore},
 };
 use super::{
+    create,
     engine::Engine,
     error::ServiceError,
     jobs::{JobHandle, JobOutcome, JobRequest},
@@ -97,6 +103,11 @@ impl Wanted {
     }
 }
 
+/// Two jobs about one target never run at once.
+fn exclusive_key(source: &str, to: &str) -> String {
+    format!("restore {source} {to}")
+}
+
 /// The plan, as JSON.
 pub(super) fn plan(
     engine: &Arc<Engine>,
@@ -109,7 +120,8 @@ pub(super) fn plan(
     match wanted {
         Wanted::One(summary, target) => {
             let reader = open_reader(opened.reading(), &summary, checks.context())?;
-            target.plan(&reader, options, checks.context())
+            let plan = target.plan(&reader, options, checks.context())?;
+            plans::keep(engine, &summary, options, plan)
         }
         Wanted::All(backups, target) => {
             let (listed, backup_count) = (opened.backups(), backups.len());
@@ -133,28 +145,26 @@ pub(super) fn submit(
     backup: &str,
     options: RestoreOptions,
 ) -> Result<JobNumber, ServiceError> {
+    let options = plans::options_of(engine, backup, options)?;
     let wanted = Wanted::find(engine, backup, options.all)?;
     let (source, exclusive, backup) = match &wanted {
         Wanted::One(summary, _) => {
             let source = summary.source.to_string();
-            let exclusive = format!("restore {source} {}", options.to);
+            let mut exclusive = vec![exclusive_key(&source, &options.to)];
+            if options.replace {
+                // The swap would end a backup that runs, and one is taken first.
+                exclusive.push(create::exclusive_key(&summary.source.source));
+            }
             (source, exclusive, summary.id.to_string())
         }
         Wanted::All(backups, target) => {
             let opened = engine.repository()?;
             // Refuses what cannot be asked for, at once.
             let whole = WholeRestore::new(opened.reading(), target, backups.clone(), &opened.backups(), &options)?;
-            (whole.source().to_string(), format!("restore all {}", whole.source()), String::new())
+            (whole.source().to_string(), vec![format!("restore all {}", whole.source())], String::new())
         }
     };
-    let job = JobRequest {
-        job_type: JobType::Restore,
-        source,
-        exclusive: Some(exclusive),
-        backup,
-        uid: caller.uid,
-        timeout: None,
-    };
+    let job = JobRequest { job_type: JobType::Restore, source, exclusive, backup, uid: caller.uid, timeout: None };
     let engine_of_job = engine.clone();
     engine.jobs().submit(job, Box::new(move |handle| run(&engine_of_job, &wanted, &options, handle)))
 }
@@ -166,28 +176,127 @@ fn run(
     job: &JobHandle,
 ) -> Result<JobOutcome, ServiceError> {
     let opened = engine.repository()?;
-    let journal = RestoreJournal::new(&engine.folders().state);
-    let source = match wanted {
-        Wanted::One(summary, _) => summary.source.source.to_string(),
-        Wanted::All(backups, _) => backups.first().map(|b| b.source.source.to_string()).unwrap_or_default(),
-    };
-    let keep_journal = |temporary: Option<Temporary>| {
-        let kept = match temporary {
-            Some(temporary) => journal.add(&Entry { run_id: job.run_id, source: source.clone(), temporary }),
-            None => journal.remove(job.run_id),
-        };
-        kept.map_err(|error| SourceError::new(error.code(), error.to_string()))
-    };
     match wanted {
-        Wanted::One(summary, target) => {
-            let reader = open_reader(opened.reading(), summary, &job.context)?;
-            let report = target.restore(&reader, options, job.run_id, &job.context, &keep_journal)?;
-            Ok(JobOutcome::new(Some(summary.id), report))
-        }
+        Wanted::One(summary, target) => Restoring::new(engine, summary, options, job).run(target),
         Wanted::All(backups, target) => {
             let listed = opened.backups();
             let whole = WholeRestore::new(opened.reading(), target, backups.clone(), &listed, options)?;
-            whole.carry_out(job.run_id, &job.context, &keep_journal)
+            let keeper = Keeper::new(engine, whole.source().to_string(), String::new(), options, job);
+            whole.carry_out(job.run_id, &job.context, &|step| keeper.note(step))
         }
+    }
+}
+
+/// Writes the steps of a restore down.
+struct Keeper<'a> {
+    engine: &'a Engine,
+    journal: Journal,
+    entry: Entry,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(engine: &'a Engine, source: String, backup: String, options: &RestoreOptions, job: &JobHandle) -> Self {
+        let entry = Entry {
+            run_id: job.run_id,
+            job: job.number,
+            source,
+            backup,
+            to: options.to.clone(),
+            temporary: None,
+            swap: None,
+            undoes: None,
+        };
+        Self { engine, journal: Journal::of(engine), entry }
+    }
+
+    fn note(&self, step: Step<'_>) -> Result<(), SourceError> {
+        let noted = match step {
+            Step::Database(milestone) => self.journal.note(&self.entry, milestone, self.engine.config().undo.keep),
+            Step::File(Some(path)) => {
+                let temporary = Some(Temporary::File(path.to_owned()));
+                self.journal.entries.add(&Entry { temporary, ..self.entry.clone() })
+            }
+            Step::File(None) => self.journal.entries.remove(self.entry.run_id),
+        };
+        noted.map_err(|error| SourceError::new(error.code(), error.to_string()))
+    }
+}
+
+/// The restore of one backup.
+struct Restoring<'a> {
+    engine: &'a Arc<Engine>,
+    backup: &'a BackupSummary,
+    options: &'a RestoreOptions,
+    job: &'a JobHandle,
+}
+
+impl<'a> Restoring<'a> {
+    fn new(
+        engine: &'a Arc<Engine>,
+        backup: &'a BackupSummary,
+        options: &'a RestoreOptions,
+        job: &'a JobHandle,
+    ) -> Self {
+        Self { engine, backup, options, job }
+    }
+
+    fn run(&self, target: &Target) -> Result<JobOutcome, ServiceError> {
+        let Self { engine, backup, options, job } = self;
+        let source = backup.source.source.to_string();
+        tend::clear(engine, &source);
+        let opened = engine.repository()?;
+        let reader = open_reader(opened.reading(), backup, &job.context)?;
+        let keeper = Keeper::new(engine, source, backup.id.to_string(), options, job);
+        let (note, approve) = (|step: Step<'_>| keeper.note(step), |plan: &serde_json::Value| self.approve(plan));
+        let report = target.restore(&reader, options, job.run_id, &job.context, &note, &approve);
+        // What could not be settled by the job itself is looked after from now on.
+        engine.tending().wake();
+        let mut outcome = JobOutcome::new(Some(backup.id), report?);
+        if options.no_undo {
+            match undo::forget_now(engine, job.number) {
+                Ok(()) => drop(outcome.statistics.remove("kept")),
+                Err(error) => {
+                    tracing::error!("{error}");
+                    let message = format!("what was replaced is still kept: {error}");
+                    outcome.statistics.insert("problem".to_owned(), message.into());
+                }
+            }
+        }
+        engine.changes_noted();
+        Ok(outcome)
+    }
+
+    /// The plan is looked at, and what would be replaced is backed up, before anything is touched.
+    fn approve(&self, plan: &serde_json::Value) -> Result<(), ServiceError> {
+        let Self { engine, backup, options, job } = self;
+        if !options.plan.is_empty() {
+            plans::check(engine, &options.plan, plan)?;
+        }
+        let possible = plan["obstacles"].as_array().is_some_and(Vec::is_empty);
+        if plan["replaces"].is_null() || !possible {
+            return Ok(());
+        }
+        if options.no_backup {
+            return match options.no_undo {
+                true => Err(ServiceError::new(
+                    ErrorCode::RestoreRefused,
+                    "neither a backup nor an undo copy of what is replaced is wanted; one of them must be",
+                )),
+                false => Ok(()),
+            };
+        }
+        let taken = create::before_restore(engine, backup, &options.to, job).map_err(|error| {
+            let why = "cannot back up what would be replaced, so nothing was touched; --no-backup restores without";
+            ServiceError::new(ErrorCode::RestoreRefused, format!("{why}: {error}"))
+        })?;
+        match taken {
+            Some(id) => tracing::info!("backup {} holds what is replaced", id.short()),
+            None if options.no_undo => {
+                let why = "what is replaced is not what the source backs up, so there is no fresh backup of it";
+                return Err(ServiceError::new(ErrorCode::RestoreRefused, format!("{why}: it must be kept")));
+            }
+            None => {}
+        }
+        Ok(())
     }
 }

@@ -4,20 +4,31 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::journal::Temporary;
 use crate::{
-    config::{ConnectionSpec, PostgresConfig, SourceKind},
+    config::{ConnectionSpec, PostgresConfig, SourceKind, SwapHooks},
     model::{ErrorCode, Name, RunId, job::Phase},
     service::{ServiceError, operations::RestoreOptions},
     source::{
         JobContext, SetReader, SourceError,
-        postgres::restore::{self as postgres, RestoreChoices},
+        postgres::restore::{self as postgres, Milestone, OnExisting, RestoreChoices},
         sqlite::restore as sqlite,
     },
 };
 
-/// Told what is under construction before it exists, and `None` when it is gone or has its final name.
-pub type OnTemporary<'a> = &'a (dyn Fn(Option<Temporary>) -> Result<(), SourceError> + Sync);
+/// What a journal of restores must know.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// Of a database.
+    Database(Milestone<'a>),
+    /// Of a file: its temporary path before it exists, and `None` when it is gone or has its name.
+    File(Option<&'a Path>),
+}
+
+/// Told of each step; an error stops the restore.
+pub type OnStep<'a> = &'a (dyn Fn(Step<'_>) -> Result<(), SourceError> + Sync);
+
+/// Asked about the plan, as JSON, before anything is touched; an error stops the restore.
+pub type Approve<'a> = &'a (dyn Fn(&Value) -> Result<(), ServiceError> + Sync);
 
 /// Where a restore goes.
 #[derive(Debug, Clone)]
@@ -35,6 +46,8 @@ pub struct PostgresTarget {
     pub connection: ConnectionSpec,
     /// Where the client programs are; found by themselves when absent.
     pub client_bin_dir: Option<PathBuf>,
+    /// What runs around a swap.
+    pub hooks: SwapHooks,
 }
 
 /// A file.
@@ -88,20 +101,23 @@ impl Target {
         options: &RestoreOptions,
         run_id: RunId,
         context: &JobContext,
-        on_temporary: OnTemporary<'_>,
+        on_step: OnStep<'_>,
+        approve: Approve<'_>,
     ) -> Result<Value, ServiceError> {
         context.progress.enter(Phase::Checking);
         match self {
             Self::Postgres(target) => {
-                let told = |name: Option<&Name>| on_temporary(name.map(|name| Temporary::Database(name.clone())));
+                let told = |milestone: Milestone<'_>| on_step(Step::Database(milestone));
                 let request = target.request(options, run_id, &told)?;
                 let plan = postgres::plan(&request, reader, context)?;
+                approve(&to_json(&plan)?)?;
                 to_json(&postgres::carry_out(&plan, &request, reader, context)?)
             }
             Self::Sqlite(target) => {
-                let told = |path: Option<&Path>| on_temporary(path.map(|path| Temporary::File(path.to_owned())));
+                let told = |path: Option<&Path>| on_step(Step::File(path));
                 let request = target.request(options, run_id, &told)?;
                 let plan = sqlite::plan(&request, reader, context)?;
+                approve(&to_json(&plan)?)?;
                 to_json(&sqlite::carry_out(&plan, &request, reader, context)?)
             }
         }
@@ -115,6 +131,7 @@ impl PostgresTarget {
         Self {
             connection: postgres.restore.clone().unwrap_or_else(|| postgres.connection.clone()),
             client_bin_dir: postgres.client_bin_dir.clone(),
+            hooks: postgres.hooks.clone(),
         }
     }
 
@@ -122,7 +139,7 @@ impl PostgresTarget {
         &self,
         options: &RestoreOptions,
         run_id: RunId,
-        on_temporary_name: &'a (dyn Fn(Option<&Name>) -> Result<(), SourceError> + Sync),
+        journal: &'a (dyn Fn(Milestone<'_>) -> Result<(), SourceError> + Sync),
     ) -> Result<postgres::RestoreRequest<'a>, ServiceError> {
         if !options.owner.is_empty() {
             return Err(unfit("the owner of a file", "a PostgreSQL database"));
@@ -136,11 +153,16 @@ impl PostgresTarget {
                 no_privileges: options.no_privileges,
                 tables: options.tables.clone(),
                 jobs: options.jobs,
-                replace_vacant: options.all,
+                existing: match (options.all, options.replace) {
+                    (true, _) => OnExisting::ReplaceVacant,
+                    (false, true) => OnExisting::Replace { break_replication: options.break_replication },
+                    (false, false) => OnExisting::Refuse,
+                },
             },
             client_bin_dir: self.client_bin_dir.clone(),
             run_id,
-            on_temporary_name,
+            hooks: self.hooks.clone(),
+            journal,
         })
     }
 }
@@ -152,8 +174,9 @@ impl SqliteTarget {
         run_id: RunId,
         on_temporary_file: &'a (dyn Fn(Option<&Path>) -> Result<(), SourceError> + Sync),
     ) -> Result<sqlite::RestoreRequest<'a>, ServiceError> {
-        let RestoreOptions { to, owner, create_roles, no_owner, no_privileges, tables, jobs: _, all: _ } = options;
-        if *create_roles || *no_owner || *no_privileges || !tables.is_empty() {
+        let RestoreOptions { to, owner, create_roles, no_owner, no_privileges, tables, break_replication, .. } =
+            options;
+        if *create_roles || *no_owner || *no_privileges || *break_replication || !tables.is_empty() {
             return Err(unfit("a choice of roles, owners, privileges or tables", "an SQLite database"));
         }
         let to = match (to.as_str(), &self.path) {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::target::{OnTemporary, PostgresTarget};
+use super::target::{OnStep, PostgresTarget, Step};
 use crate::{
     model::{ErrorCode, Name, RunId, SourceName, job::Phase, summary::BackupSummary},
     repository::{BackupReader, Repository},
@@ -85,9 +85,9 @@ impl<'a> WholeRestore<'a> {
         all: &[BackupSummary],
         options: &'a RestoreOptions,
     ) -> Result<Self, ServiceError> {
-        if !options.to.is_empty() || !options.owner.is_empty() || !options.tables.is_empty() {
-            let message = "all databases are restored under their own names and whole; another name, an owner of a file \
-                 or tables are chosen for one of them: NAME/DATABASE@latest";
+        if !options.to.is_empty() || !options.owner.is_empty() || !options.tables.is_empty() || options.replace {
+            let message = "all databases are restored under their own names and whole; another name, an owner of a file, \
+                 tables or the replacing of a database are chosen for one of them: NAME/DATABASE@latest";
             return Err(ServiceError::new(ErrorCode::InvalidArgs, message));
         }
         let Some(source) = backups.first().map(|backup| backup.source.source.clone()) else {
@@ -125,7 +125,7 @@ impl<'a> WholeRestore<'a> {
         &self,
         run_id: RunId,
         context: &JobContext,
-        on_temporary: OnTemporary<'_>,
+        on_step: OnStep<'_>,
     ) -> Result<JobOutcome, ServiceError> {
         context.progress.enter(Phase::Checking);
         let Planned { plan, backups, unreadable } = self.look(context)?;
@@ -155,7 +155,7 @@ impl<'a> WholeRestore<'a> {
             }
             left = left.saturating_sub(planned.backup.bytes);
             context.progress.begin_part(planned.backup.bytes, left);
-            match self.restore(planned, backup, run_id, context, on_temporary) {
+            match self.restore(planned, backup, run_id, context, on_step) {
                 Ok(report) => {
                     tally.done();
                     restored.add(report);
@@ -199,10 +199,10 @@ impl<'a> WholeRestore<'a> {
         backup: &BackupSummary,
         run_id: RunId,
         context: &JobContext,
-        on_temporary: OnTemporary<'_>,
+        on_step: OnStep<'_>,
     ) -> Result<RestoreReport, ServiceError> {
         let reader = self.reader(backup, context)?;
-        let told = |name: Option<&Name>| on_temporary(name.map(|name| super::Temporary::Database(name.clone())));
+        let told = |milestone: postgres::Milestone<'_>| on_step(Step::Database(milestone));
         let request = self.target.request(self.options, run_id, &told)?;
         Ok(postgres::carry_out(planned, &request, &reader, context)?)
     }
@@ -319,7 +319,7 @@ struct Restored {
 
 impl Restored {
     fn add(&mut self, report: RestoreReport) {
-        let RestoreReport { database, tables, rows, created_roles: _, notices } = report;
+        let RestoreReport { database, tables, rows, kept: _, created_roles: _, notices } = report;
         self.row_count += rows;
         self.table_count += tables;
         self.rows.insert(database.lossy().into_owned(), rows.into());

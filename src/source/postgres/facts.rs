@@ -175,7 +175,7 @@ async fn extensions(session: &Session, cancel: &Cancel) -> Result<Vec<Extension>
 }
 
 /// The cluster's identifier; empty where the role may not read it (`pg_control_system` can be revoked).
-async fn system_identifier(session: &Session, cancel: &Cancel) -> Result<String, SourceError> {
+pub(super) async fn system_identifier(session: &Session, cancel: &Cancel) -> Result<String, SourceError> {
     let allowed = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')";
     let attempted = "cannot read the system identifier";
     if !get::<bool>(&session.query_one(cancel, attempted, allowed, &[]).await?, 0)? {

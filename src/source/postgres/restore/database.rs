@@ -48,7 +48,7 @@ pub(super) async fn create(
 
 /// Runs a statement to its end whatever the cancel flag says: a cancel that is too late for the server would leave it
 /// unknown whether the statement was carried out.
-async fn execute_whole(session: &Session, attempted: &str, sql: &[u8]) -> Result<(), SourceError> {
+pub(super) async fn execute_whole(session: &Session, attempted: &str, sql: &[u8]) -> Result<(), SourceError> {
     let never = Cancel::new();
     tokio::time::timeout(WHOLE_TIMEOUT, session.execute(&never, attempted, sql)).await.unwrap_or_else(|_| {
         let message = format!("{attempted}: the server did not end it within {} s", WHOLE_TIMEOUT.as_secs());
@@ -64,13 +64,21 @@ fn publish_sql(temporary: &Name, target: &Name, replaced: Option<&Name>, propert
     let mut statements = vec![b"BEGIN".to_vec(), b"SET LOCAL synchronous_commit = on".to_vec()];
     statements.extend(replaced.map(|replaced| rename(&new, &quote_ident(replaced.as_bytes()))));
     statements.push(rename(&quote_ident(temporary.as_bytes()), &new));
+    statements.extend(belongings(properties, target));
+    statements.push(b"COMMIT".to_vec());
+    statements.join(b"; ".as_slice())
+}
+
+/// The statements that give the new database, under its name, what belongs to it besides its contents.
+pub(super) fn belongings(properties: &DatabaseProperties, target: &Name) -> Vec<Vec<u8>> {
+    let mut statements = Vec::new();
     if properties.acl.is_none() {
         // What every new database gives, and [`create`] took away.
+        let new = quote_ident(target.as_bytes());
         statements.push([b"GRANT CONNECT, TEMPORARY ON DATABASE ".as_slice(), &new, b" TO PUBLIC"].concat());
     }
     statements.extend(database_sql::property_statements(properties, target));
-    statements.push(b"COMMIT".to_vec());
-    statements.join(b"; ".as_slice())
+    statements
 }
 
 /// Gives the database its properties and its name, all or nothing; the database that has that name becomes `replaced`.
@@ -103,7 +111,7 @@ pub(super) async fn publish(
     }
 }
 
-async fn disconnect_others(session: &Session, cancel: &Cancel, name: &Name) -> Result<(), SourceError> {
+pub(super) async fn disconnect_others(session: &Session, cancel: &Cancel, name: &Name) -> Result<(), SourceError> {
     // A session that may not be ended is left to the caller's retries: the condition keeps the function from failing.
     let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                WHERE datname::text = $1 AND pid <> pg_backend_pid() AND usesysid IS NOT NULL \
@@ -139,7 +147,7 @@ pub(super) async fn drop_replaced(
 }
 
 /// Drops the database with whoever is connected to it, if it is there.
-async fn drop_database(session: &Session, cancel: &Cancel, name: &Name) -> Result<(), SourceError> {
+pub(super) async fn drop_database(session: &Session, cancel: &Cancel, name: &Name) -> Result<(), SourceError> {
     let attempted = format!("cannot drop database {:?}", name.display());
     let plain = [b"DROP DATABASE IF EXISTS ".as_slice(), &quote_ident(name.as_bytes())].concat();
     let force = [plain.as_slice(), b" WITH (FORCE)"].concat();

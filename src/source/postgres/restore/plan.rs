@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{request::RestoreRequest, roles::MissingRole, survey};
+use super::{existing::Replaced, request::RestoreRequest, roles::MissingRole, survey};
 use crate::{
     model::{Name, SourceKey},
     source::{JobContext, SetReader, SourceError},
@@ -24,6 +24,9 @@ pub struct RestorePlan {
     /// Whether an empty database of that name makes way for it.
     #[serde(default)]
     pub replaces_vacant: bool,
+    /// The database of that name, which is replaced and kept; absent where there is none.
+    #[serde(default)]
+    pub replaces: Option<Replaced>,
     /// Whether the backup holds nothing: no row and no object beyond those of every new database.
     #[serde(default)]
     pub holds_nothing: bool,

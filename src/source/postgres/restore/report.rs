@@ -20,6 +20,8 @@ pub struct RestoreReport {
     pub tables: u64,
     /// Rows counted, equal to the backup's.
     pub rows: u64,
+    /// The name under which the database that was replaced is kept; absent where there was none.
+    pub kept: Option<Name>,
     /// Roles that were created. They stay when the database is dropped.
     pub created_roles: Vec<Name>,
     /// What differs from the original.

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::swap::Swap;
 use crate::{
-    config::ConnectionSpec,
+    config::{ConnectionSpec, SwapHooks},
     model::{Name, RunId, manifest::Manifest},
     source::SourceError,
 };
@@ -22,9 +23,24 @@ pub struct RestoreRequest<'a> {
     pub client_bin_dir: Option<PathBuf>,
     /// The run of the job: part of the temporary name.
     pub run_id: RunId,
-    /// Told the temporary name before the database is created, and again (`None`) when it is gone or published, so that
-    /// the caller can keep a journal for [`super::sweep`]. An error stops the restore.
-    pub on_temporary_name: &'a (dyn Fn(Option<&Name>) -> Result<(), SourceError> + Sync),
+    /// What runs around the swap of a restore in place.
+    pub hooks: SwapHooks,
+    /// Told of each milestone, so that the caller can keep a journal for [`super::sweep`] and [`super::settle`]. An
+    /// error stops the restore.
+    pub journal: &'a (dyn Fn(Milestone<'_>) -> Result<(), SourceError> + Sync),
+}
+
+/// What a journal must know, before it happens where that makes a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Milestone<'a> {
+    /// A database of this temporary name will be created.
+    Building(&'a Name),
+    /// It is complete, and will take the place of another.
+    Swapping(&'a Swap),
+    /// It has; the other is kept.
+    Swapped(&'a Swap),
+    /// The database of the temporary name is dropped, or has its final name.
+    Over,
 }
 
 /// What the user chose.
@@ -42,8 +58,23 @@ pub struct RestoreChoices {
     pub tables: Vec<String>,
     /// Connections that build indexes at once; 0 for one per processor of this host.
     pub jobs: u32,
-    /// Take the place of a database of that name that holds nothing, such as `postgres` on a new server.
-    pub replace_vacant: bool,
+    /// What is done about a database that has that name.
+    pub existing: OnExisting,
+}
+
+/// What is done about a database that has the target's name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnExisting {
+    /// It stands in the way.
+    #[default]
+    Refuse,
+    /// It makes way if it holds nothing, such as `postgres` on a new server.
+    ReplaceVacant,
+    /// It is replaced, and kept under another name.
+    Replace {
+        /// Also where somebody replicates from it, or it subscribes.
+        break_replication: bool,
+    },
 }
 
 impl RestoreRequest<'_> {
@@ -77,9 +108,19 @@ impl std::fmt::Debug for RestoreRequest<'_> {
 /// always UTF-8, because a session can only be opened by such a name.
 #[must_use]
 pub fn temporary_name(target: &Name, run: RunId) -> Name {
+    marked_name(target, "__restore_", run)
+}
+
+/// The name that a database gets which a restore of this run replaces.
+#[must_use]
+pub fn before_name(target: &Name, run: RunId) -> Name {
+    marked_name(target, "__before_", run)
+}
+
+fn marked_name(target: &Name, mark: &str, run: RunId) -> Name {
     // The first digits of a UUIDv7 are the clock's and change slowly; the last are random.
     let run = run.0.simple().to_string();
-    let mark = format!("__restore_{}", &run[run.len() - 8..]);
+    let mark = format!("{mark}{}", &run[run.len() - 8..]);
     let text = target.as_str().unwrap_or_default();
     let mut end = text.len().min(NAME_BYTES - mark.len());
     while !text.is_char_boundary(end) {
@@ -113,6 +154,8 @@ mod tests {
             let run = RunId::new();
             let temporary = temporary_name(&name.as_str().into(), run);
             prop_assert!(temporary.as_bytes().len() <= NAME_BYTES && is_temporary_name(&temporary));
+            let before = before_name(&name.as_str().into(), run);
+            prop_assert!(before.as_bytes().len() <= NAME_BYTES && !is_temporary_name(&before));
             let replaced = replaced_name(&temporary);
             prop_assert!(replaced != temporary && !is_temporary_name(&replaced) && replaced.as_bytes().len() <= NAME_BYTES);
             prop_assert!(!is_temporary_name(&name.as_str().into()));

@@ -13,7 +13,7 @@ use super::{
     load::Loader,
     plan::{Remark, RestorePlan},
     report::{RestoreReport, hit, stopped},
-    request::{RestoreRequest, replaced_name, temporary_name},
+    request::{Milestone, RestoreRequest, temporary_name},
     survey::{self, Decisions, Survey},
 };
 use crate::{
@@ -28,7 +28,6 @@ use crate::{
             environment::LibpqEnvironment,
         },
     },
-    stream::Cancel,
 };
 
 /// Memory for sorting that all sessions of a restore may use together, KiB.
@@ -64,24 +63,27 @@ pub fn carry_out(
         temporary,
         created_roles: Vec::new(),
         notices: now.notices,
-        published: false,
+        state: State::Unfinished,
     };
     match restore.run() {
         Ok(counted) => Ok(RestoreReport {
             database: now.target.clone(),
             tables: counted.tables,
             rows: counted.rows,
+            kept: decisions.replaces.as_ref().map(|(_, kept)| kept.clone()),
             created_roles: restore.created_roles,
             notices: restore.notices,
         }),
-        Err(error) if restore.published => Err(error),
+        Err(error) if restore.state != State::Unfinished => Err(error),
         Err(error) => Err(restore.clean_up(error)),
     }
 }
 
 /// Refuses what cannot succeed, or is not what was planned.
 fn refuse(planned: &RestorePlan, now: &RestorePlan) -> Result<(), SourceError> {
-    if planned.target != now.target || planned.backup != now.backup || planned.server != now.server {
+    let replaced = |plan: &RestorePlan| plan.replaces.as_ref().map(|replaced| replaced.oid);
+    let same = planned.target == now.target && planned.backup == now.backup && planned.server == now.server;
+    if !same || replaced(planned) != replaced(now) {
         let message = "the backup, the server or the options are not those of the plan; make a new plan";
         return Err(SourceError::new(ErrorCode::RestoreRefused, message));
     }
@@ -100,29 +102,31 @@ fn refuse(planned: &RestorePlan, now: &RestorePlan) -> Result<(), SourceError> {
     Err(SourceError::new(code, message))
 }
 
-/// Why a database that made way is still there.
-fn not_dropped(made_way: Result<bool, SourceError>) -> Option<String> {
-    match made_way {
-        Ok(true) => None,
-        Ok(false) => Some("somebody has used it meanwhile".to_owned()),
-        Err(error) => Some(error.to_string()),
-    }
-}
-
 /// A restore that is going on.
-struct Restore<'a> {
-    request: &'a RestoreRequest<'a>,
+pub(super) struct Restore<'a> {
+    pub(super) request: &'a RestoreRequest<'a>,
     reader: &'a dyn SetReader,
-    context: &'a JobContext,
+    pub(super) context: &'a JobContext,
     programs: &'a ClientPrograms,
-    decisions: &'a Decisions,
-    target: &'a Name,
-    temporary: Name,
+    pub(super) decisions: &'a Decisions,
+    pub(super) target: &'a Name,
+    pub(super) temporary: Name,
     /// To the new database under its temporary name.
     connection: ConnectionSpec,
-    created_roles: Vec<Name>,
-    notices: Vec<Remark>,
-    published: bool,
+    pub(super) created_roles: Vec<Name>,
+    pub(super) notices: Vec<Remark>,
+    pub(super) state: State,
+}
+
+/// What has become of the new database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is under construction, under its temporary name.
+    Unfinished,
+    /// It has its name.
+    Published,
+    /// Whether it has its name could not be told: the caller's journal finds out.
+    Unknown,
 }
 
 impl Restore<'_> {
@@ -154,7 +158,7 @@ impl Restore<'_> {
 
     /// Creates missing roles and the empty database.
     fn create(&mut self) -> Result<(), SourceError> {
-        (self.request.on_temporary_name)(Some(&self.temporary))?;
+        (self.request.journal)(Milestone::Building(&self.temporary))?;
         let (decisions, cancel) = (self.decisions, &self.context.cancel);
         let (temporary, created) = (&self.temporary, &mut self.created_roles);
         self.context.runtime.block_on(async {
@@ -259,52 +263,12 @@ impl Restore<'_> {
         Ok(())
     }
 
-    fn publish(&mut self) -> Result<(), SourceError> {
-        let (decisions, cancel) = (self.decisions, &self.context.cancel);
-        let (temporary, target, published) = (&self.temporary, self.target, &mut self.published);
-        let replaced = decisions.replaces_vacant.then(|| replaced_name(temporary));
-        let roles = &self.created_roles;
-        let connection = &self.request.connection;
-        let (given_up, made_way) = self.context.runtime.block_on(async {
-            let session = Session::connect(&decisions.maintenance, cancel).await?;
-            let properties = &decisions.properties;
-            database::publish(&session, cancel, temporary, target, replaced.as_ref(), properties).await?;
-            *published = true;
-            hit("restore-published")?;
-            // It is there now: a cancel comes too late.
-            let never = Cancel::new();
-            let made_way = match &replaced {
-                Some(replaced) => database::drop_replaced(&session, connection, &never, replaced).await,
-                None => Ok(true),
-            };
-            let given_up = match decisions.me.superuser {
-                true => Ok(()),
-                false => create_roles::stop_acting_for(&session, &never, roles).await,
-            };
-            Ok::<_, SourceError>((given_up, made_way))
-        })?;
-        if let Err(error) = given_up {
-            self.notices.push(Remark { what: "membership".to_owned(), message: error.to_string() });
-        }
-        if let Some((replaced, problem)) = replaced.zip(not_dropped(made_way)) {
-            let message = format!(
-                "the database that was called {:?} is there as {:?}: {problem}",
-                target.display(),
-                replaced.display()
-            );
-            tracing::warn!("{message}");
-            self.notices.push(Remark { what: "replaced".to_owned(), message });
-        }
-        self.forget_name();
-        Ok(())
-    }
-
     /// Takes away what there is, and says so in the error.
     fn clean_up(&self, error: SourceError) -> SourceError {
         self.context.progress.enter(Phase::CleaningUp);
         let (spec, name) = (&self.decisions.maintenance, &self.temporary);
         match self.context.runtime.block_on(database::clean_up(spec, name, &self.created_roles)) {
-            Ok(()) => self.forget_name(),
+            Ok(()) => self.over(),
             Err(left) => {
                 tracing::error!(database = %name, error = %left, "the database of a failed restore was not dropped");
                 if let SourceError::Failed { code, message } = error {
@@ -314,12 +278,5 @@ impl Restore<'_> {
             }
         }
         error
-    }
-
-    /// The journal is only longer than needed when this fails.
-    fn forget_name(&self) {
-        if let Err(error) = (self.request.on_temporary_name)(None) {
-            tracing::warn!(%error, "the temporary name of a restore stays in the journal");
-        }
     }
 }

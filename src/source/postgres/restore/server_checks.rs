@@ -5,8 +5,9 @@ use std::path::Path;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    request::RestoreRequest,
-    survey::{Findings, Look},
+    existing,
+    request::{OnExisting, RestoreRequest},
+    survey::{Findings, Look, Place},
     vacant,
 };
 use crate::{
@@ -67,15 +68,14 @@ pub(super) fn client_programs(
     }
 }
 
-/// The name of the new database, the right to create one, and the server's version. Says whether an empty database of
-/// that name makes way.
-pub(super) async fn target(look: &Look<'_>, findings: &mut Findings) -> Result<bool, SourceError> {
+/// The name of the new database, the right to create one, and the server's version. Says who has the name now.
+pub(super) async fn target(look: &Look<'_>, findings: &mut Findings) -> Result<Place, SourceError> {
     let target = look.request.target(look.manifest);
     let shown = target.display();
     if target.as_bytes().is_empty() || target.as_bytes().len() > 63 || target.as_bytes().contains(&0) {
         findings.obstacle("bad-name", format!("{shown:?} cannot be the name of a database: 1 to 63 bytes, no NUL"));
     }
-    let replaces = existing(look, &target, findings).await?;
+    let place = place(look, &target, findings).await?;
     let server = look.session.server();
     if server.standby {
         findings
@@ -93,27 +93,35 @@ pub(super) async fn target(look: &Look<'_>, findings: &mut Findings) -> Result<b
         );
         findings.obstacle("version-downgrade", message);
     }
-    Ok(replaces)
+    Ok(place)
 }
 
-/// Whether a database of the name exists and makes way; one that does not is an obstacle.
-async fn existing(look: &Look<'_>, target: &Name, findings: &mut Findings) -> Result<bool, SourceError> {
+/// Whether a database of the name exists, and is replaced; one that is not is an obstacle.
+async fn place(look: &Look<'_>, target: &Name, findings: &mut Findings) -> Result<Place, SourceError> {
     let sql = "SELECT 1 FROM pg_database WHERE datname::text = $1";
     if !exists(look, "cannot list the databases", sql, &[target]).await? {
-        return Ok(false);
+        return Ok(Place::Free);
     }
-    let mut why = String::new();
-    if look.request.options.replace_vacant {
-        match vacant::objection(look, target).await? {
-            None => return Ok(true),
-            Some(objection) => why = format!(" and cannot be replaced ({objection})"),
+    let why = match look.request.options.existing {
+        OnExisting::Refuse => String::new(),
+        OnExisting::ReplaceVacant => match vacant::objection(look, target).await? {
+            None => return Ok(Place::Vacant),
+            Some(objection) => format!(" and cannot be replaced ({objection})"),
+        },
+        OnExisting::Replace { .. } if !look.request.options.tables.is_empty() => {
+            " and would be replaced by single tables".to_owned()
         }
-    }
+        OnExisting::Replace { break_replication } => {
+            let existing = existing::look(look, target, break_replication, findings).await?;
+            let kept = existing::kept_name(look, target, findings).await?;
+            return Ok(existing.map_or(Place::Free, |existing| Place::Taken(Box::new(existing), kept)));
+        }
+    };
     let shown = target.display();
     let message =
         format!("database {shown:?} exists on {}{why}; restore under another name with --to", look.location());
     findings.obstacle("target-exists", message);
-    Ok(false)
+    Ok(Place::Free)
 }
 
 /// What is said of tablespaces.

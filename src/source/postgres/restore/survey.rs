@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, io::Write as _};
 
 use super::{
     archive::{self, Archive},
+    existing::Existing,
     plan::{PlannedBackup, Remark, RestorePlan},
-    request::RestoreRequest,
+    request::{OnExisting, RestoreRequest},
     role_checks,
     roles::Globals,
     script::ScriptRoles,
@@ -52,6 +53,8 @@ pub(super) struct Decisions {
     pub(super) create_roles: BTreeSet<Name>,
     /// Whether an empty database has the target's name, and makes way.
     pub(super) replaces_vacant: bool,
+    /// The database that is replaced, and the name under which it is kept.
+    pub(super) replaces: Option<(Existing, Name)>,
     /// What the database is given: the original's properties, as far as they are wanted and can be.
     pub(super) properties: DatabaseProperties,
     /// Whether the database's default tablespace is the original's.
@@ -121,7 +124,7 @@ pub(super) async fn maintenance(
 
 /// As [`maintenance`], the other way round where the usual one is to be replaced itself: a database cannot be renamed
 /// over a session with it.
-async fn maintenance_beside(
+pub(super) async fn maintenance_beside(
     connection: &ConnectionSpec,
     replaced: Option<&Name>,
     cancel: &Cancel,
@@ -153,7 +156,7 @@ pub(super) fn survey(
     let archive = Archive::spool(reader, context)?;
     let globals = Globals::parse(&archive::read_role(reader, FileRole::Globals, context)?);
     let target = request.target(manifest);
-    let replaced = request.options.replace_vacant.then_some(&target);
+    let replaced = (request.options.existing != OnExisting::Refuse).then_some(&target);
     let connecting = maintenance_beside(&request.connection, replaced, &context.cancel);
     let (session, spec) = context.runtime.block_on(connecting)?;
     let me = context.runtime.block_on(me(&session, &context.cancel))?;
@@ -182,17 +185,27 @@ pub(super) fn survey(
     let planned = planned_backup(manifest, facts, selection.as_ref());
     let look = Look { session: &session, cancel: &context.cancel, request, manifest, facts, me: &me };
     let checks = async {
-        let replaces = server_checks::target(&look, &mut findings).await?;
+        let place = server_checks::target(&look, &mut findings).await?;
         let tablespace = server_checks::tablespaces(&look, &mut findings).await?;
         server_checks::locale(&look, &mut findings).await?;
         server_checks::extensions(&look, &mut findings).await?;
         let space = server_checks::space(&look, planned.bytes, &mut findings).await?;
         let roles = role_checks::roles(&look, &globals, &named, &mut findings).await?;
         let settings = role_checks::settings(&look, &roles, &mut findings).await?;
-        Ok::<_, SourceError>((replaces, tablespace, space, roles, settings))
+        Ok::<_, SourceError>((place, tablespace, space, roles, settings))
     };
-    let (replaces_vacant, tablespace, space, roles, settings) = context.runtime.block_on(checks)?;
-    let mut steps = steps(request, manifest, &roles.create, selection.as_ref());
+    let (place, tablespace, space, roles, settings) = context.runtime.block_on(checks)?;
+    let mut properties = properties(request, facts, &me, settings);
+    let (replaces_vacant, replaces) = match place {
+        Place::Free => (false, None),
+        Place::Vacant => (true, None),
+        Place::Taken(existing, kept) => {
+            properties = existing.properties.clone();
+            (false, Some((*existing, kept)))
+        }
+    };
+    let kept = replaces.as_ref().map(|(_, kept)| kept);
+    let mut steps = steps(request, manifest, &roles.create, selection.as_ref(), kept);
     if replaces_vacant {
         steps.push(format!("drop the empty database that was called {:?}, if it is empty still", target.display()));
     }
@@ -203,6 +216,7 @@ pub(super) fn survey(
         server_version_num: server.version_num,
         target,
         replaces_vacant,
+        replaces: replaces.as_ref().map(|(existing, _)| existing.replaced.clone()),
         holds_nothing,
         backup: planned,
         steps,
@@ -221,13 +235,24 @@ pub(super) fn survey(
         globals,
         existing_roles: roles.existing,
         replaces_vacant,
+        replaces,
         create_roles: roles.create,
         no_tablespaces: tablespace.any_missing,
         with_tablespace: tablespace.default_usable,
-        properties: properties(request, facts, &me, settings),
+        properties,
         selection,
     };
     Ok(Survey { plan, decisions })
+}
+
+/// Who has the target's name.
+pub(super) enum Place {
+    /// Nobody, or what stands in the way is among the findings.
+    Free,
+    /// A database that holds nothing, and makes way.
+    Vacant,
+    /// A database that is replaced, and the name under which it is kept.
+    Taken(Box<Existing>, Name),
 }
 
 /// Whether nothing is restored but what every new database has: the script only sets what it needs itself.
@@ -347,6 +372,7 @@ fn steps(
     manifest: &Manifest,
     create: &BTreeSet<Name>,
     selection: Option<&TableSelection>,
+    kept: Option<&Name>,
 ) -> Vec<String> {
     let target = request.target(manifest);
     let mut steps = Vec::new();
@@ -364,6 +390,22 @@ fn steps(
     }
     steps.push("compare the number of rows of every table with the backup's".to_owned());
     steps.push("collect statistics for the planner (ANALYZE)".to_owned());
-    steps.push(format!("give the database its settings and privileges, and rename it to {:?}", target.display()));
+    match kept {
+        None => {
+            steps.push(format!(
+                "give the database its settings and privileges, and rename it to {:?}",
+                target.display()
+            ));
+        }
+        Some(kept) => {
+            let target = target.display();
+            steps.push(format!("let nobody into {target:?} any more, and end the sessions with it"));
+            steps.push(format!(
+                "in one transaction rename {target:?} to {:?}, and the new database, with the owner, settings and privileges \
+                 of the old one, to {target:?}",
+                kept.display()
+            ));
+        }
+    }
     steps
 }

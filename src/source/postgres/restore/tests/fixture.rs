@@ -9,12 +9,13 @@ use std::{
 };
 
 use crate::{
+    config::SwapHooks,
     model::{Name, RunId, SourceKey, ids::Sha256Hash, manifest::*},
     source::{
         JobContext, SetReader, SetSink, SourceError,
         postgres::{
             dump::{DumpRequest, Dumped, SharedGlobals, dump},
-            restore::{RestoreChoices, RestorePlan, RestoreReport, RestoreRequest, carry_out, plan},
+            restore::{Milestone, RestoreChoices, RestorePlan, RestoreReport, RestoreRequest, Swap, carry_out, plan},
             test_server::TestServer,
         },
     },
@@ -179,6 +180,7 @@ pub(super) struct Job {
     pub(super) cancel: Cancel,
     pub(super) progress: Arc<Progress>,
     pub(super) names: Mutex<Vec<Option<Name>>>,
+    pub(super) swaps: Mutex<Vec<Swap>>,
 }
 
 impl Job {
@@ -189,6 +191,7 @@ impl Job {
             cancel: Cancel::new(),
             progress: Arc::default(),
             names: Mutex::default(),
+            swaps: Mutex::default(),
         }
     }
 
@@ -225,8 +228,13 @@ impl Job {
         options: RestoreChoices,
         act: impl FnOnce(&RestoreRequest<'_>) -> T,
     ) -> T {
-        let on_temporary_name = |name: Option<&Name>| {
-            self.names.lock().unwrap().push(name.cloned());
+        let journal = |milestone: Milestone<'_>| {
+            match milestone {
+                Milestone::Building(name) => self.names.lock().unwrap().push(Some(name.clone())),
+                Milestone::Over => self.names.lock().unwrap().push(None),
+                Milestone::Swapping(_) => {}
+                Milestone::Swapped(swap) => self.swaps.lock().unwrap().push(swap.clone()),
+            }
             Ok(())
         };
         act(&RestoreRequest {
@@ -234,7 +242,8 @@ impl Job {
             options,
             client_bin_dir: Some(server.bin().to_owned()),
             run_id: RunId::new(),
-            on_temporary_name: &on_temporary_name,
+            hooks: SwapHooks::default(),
+            journal: &journal,
         })
     }
 

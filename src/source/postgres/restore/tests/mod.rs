@@ -3,6 +3,7 @@
 mod failures;
 mod fixture;
 mod rights;
+mod swap;
 mod tables;
 mod vacant;
 mod whole;

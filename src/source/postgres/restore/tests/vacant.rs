@@ -2,12 +2,12 @@
 
 use super::fixture::*;
 use crate::source::postgres::{
-    restore::{self, RestoreChoices, create_all_roles, plan_roles},
+    restore::{self, OnExisting, RestoreChoices, create_all_roles, plan_roles},
     test_server::TestServer,
 };
 
 fn in_place() -> RestoreChoices {
-    RestoreChoices { replace_vacant: true, create_roles: true, ..RestoreChoices::default() }
+    RestoreChoices { existing: OnExisting::ReplaceVacant, create_roles: true, ..RestoreChoices::default() }
 }
 
 fn databases(server: &TestServer) -> String {

@@ -1,0 +1,287 @@
+//! Undo: what a restore replaced is kept for a while, and comes back on request.
+//!
+//! Invariants: a copy is written down before the job that made it counts as done, and for as long as it exists; undoing
+//! makes a copy of what it takes away, so that an undo can be undone; nothing is dropped before its time but by name.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    exclusive_key,
+    journal::{Entry, Journal},
+    store::Record,
+    tend,
+};
+use crate::{
+    clock::{self, now_micros},
+    fail_point,
+    model::{
+        ErrorCode, Name, RunId,
+        job::{JobNumber, JobType, Phase},
+    },
+    service::{
+        ServiceError,
+        engine::Engine,
+        jobs::{JobHandle, JobOutcome, JobRequest},
+        operations::{Caller, UndoOptions, UndoSummary},
+    },
+    source::postgres::restore::{self as postgres, Settled, Swap},
+};
+
+/// What is kept, and how it comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kept {
+    /// A database, under another name on the same server.
+    Database(Swap),
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Database(swap) => write!(f, "database {}", swap.kept),
+        }
+    }
+}
+
+/// One thing that an undo can bring back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UndoCopy {
+    /// The run of the job that replaced it.
+    pub(super) run_id: RunId,
+    /// That job's number.
+    pub(super) job: JobNumber,
+    /// The source of the backup that was restored.
+    pub(super) source: String,
+    /// That backup, in hex.
+    pub(super) backup: String,
+    /// The target that was asked for; empty for the original.
+    pub(super) to: String,
+    /// Whether that job was itself an undo.
+    pub(super) undid: bool,
+    /// When, microseconds since the epoch.
+    pub(super) made_at: u64,
+    /// When it is dropped.
+    pub(super) until: u64,
+    /// What.
+    pub(super) kept: Kept,
+}
+
+impl Record for UndoCopy {
+    const WHAT: &'static str = "the undo record";
+    const FOLDER: &'static str = "undo";
+
+    fn run_id(&self) -> RunId {
+        self.run_id
+    }
+}
+
+impl UndoCopy {
+    fn summary(&self) -> UndoSummary {
+        let Kept::Database(swap) = &self.kept;
+        UndoSummary {
+            job: self.job,
+            run_id: self.run_id,
+            source: self.source.clone(),
+            backup: self.backup.clone(),
+            target: swap.name.lossy().into_owned(),
+            kept: swap.kept.lossy().into_owned(),
+            undid: self.undid,
+            made_at: self.made_at,
+            until: self.until,
+        }
+    }
+}
+
+/// What can be undone, the oldest first.
+pub(in crate::service) fn list(engine: &Engine) -> Result<Vec<UndoSummary>, ServiceError> {
+    Ok(Journal::of(engine).copies.all()?.iter().map(UndoCopy::summary).collect())
+}
+
+/// The copy that a job made. The job's number is never reused, so it says which.
+fn find(journal: &Journal, job: JobNumber) -> Result<UndoCopy, ServiceError> {
+    let copies = journal.copies.all()?;
+    copies.iter().find(|copy| copy.job == job).cloned().ok_or_else(|| {
+        let known: Vec<String> = copies.iter().map(|copy| copy.job.to_string()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let message = format!(
+            "job {job} left nothing that can be undone: it replaced nothing, was undone already, or its time is over; \
+             jobs that can be undone: {known}"
+        );
+        ServiceError::new(ErrorCode::NoSuchJob, message)
+    })
+}
+
+/// The source that the undo of a job is about.
+pub(in crate::service) fn source_of(engine: &Engine, job: JobNumber) -> Result<String, ServiceError> {
+    Ok(find(&Journal::of(engine), job)?.source)
+}
+
+/// What an undo would do, as JSON. Touches nothing.
+pub(in crate::service) fn plan(engine: &Engine, job: JobNumber) -> Result<serde_json::Value, ServiceError> {
+    let copy = find(&Journal::of(engine), job)?;
+    let Kept::Database(swap) = &copy.kept;
+    let checks = engine.early_checks()?;
+    let connection = tend::target(engine, &copy.source)?.connection;
+    let size = postgres::kept_size(&connection, swap, checks.context())?;
+    let mut obstacles = Vec::new();
+    if size.is_none() {
+        obstacles.push(format!("the database {} is not there any more", swap.kept));
+    }
+    let (name, kept) = (swap.name.display(), swap.kept.display());
+    Ok(json!({
+        "job": copy.job,
+        "source": copy.source,
+        "target": swap.name,
+        "kept": swap.kept,
+        "kept_since": copy.made_at,
+        "until": copy.until,
+        "bytes": size,
+        "steps": [
+            format!("let nobody into {name:?} any more, and end the sessions with it"),
+            format!("in one transaction give {name:?} another name and {kept:?} its own again"),
+            format!("keep what is {name:?} now, with all that was written since {}, as an undo copy", clock::rfc3339(copy.made_at)),
+        ],
+        "obstacles": obstacles,
+    }))
+}
+
+/// Submits the undo of a job.
+pub(in crate::service) fn submit(
+    engine: &Arc<Engine>,
+    caller: Caller,
+    job: JobNumber,
+    options: UndoOptions,
+) -> Result<JobNumber, ServiceError> {
+    let copy = find(&Journal::of(engine), job)?;
+    // What is not configured any more cannot be reached.
+    tend::target(engine, &copy.source)?;
+    let request = JobRequest {
+        job_type: JobType::Undo,
+        source: copy.source.clone(),
+        exclusive: vec![exclusive_key(&copy.source, &copy.to)],
+        backup: copy.backup.clone(),
+        uid: caller.uid,
+        timeout: None,
+    };
+    let engine_of_job = engine.clone();
+    engine.jobs().submit(request, Box::new(move |handle| run(&engine_of_job, job, &options, handle)))
+}
+
+fn run(
+    engine: &Arc<Engine>,
+    undone: JobNumber,
+    options: &UndoOptions,
+    job: &JobHandle,
+) -> Result<JobOutcome, ServiceError> {
+    job.context.progress.enter(Phase::Checking);
+    let journal = Journal::of(engine);
+    let copy = find(&journal, undone)?;
+    tend::clear(engine, &copy.source);
+    let Kept::Database(before) = &copy.kept;
+    let swap = before.reversed(job.run_id);
+    let entry = Entry {
+        run_id: job.run_id,
+        job: job.number,
+        source: copy.source.clone(),
+        backup: copy.backup.clone(),
+        to: copy.to.clone(),
+        temporary: None,
+        swap: Some(swap.clone()),
+        undoes: Some(copy.run_id),
+    };
+    let connection = tend::target(engine, &copy.source)?.connection;
+    journal.entries.add(&entry)?;
+    hit("undo-planned")?;
+    job.context.progress.enter(Phase::Committing);
+    let undo = postgres::undo(&connection, &swap, options.break_replication, &job.context);
+    if let Err(error) = undo
+        && postgres::settle(&connection, &swap, &job.context)? == Settled::NotSwapped
+    {
+        journal.entries.remove(job.run_id)?;
+        return Err(error.into());
+    }
+    hit("undo-swapped")?;
+    journal.swapped(&entry, &swap, engine.config().undo.keep)?;
+    hit("undo-noted")?;
+    journal.entries.remove(job.run_id)?;
+    engine.tending().wake();
+    engine.changes_noted();
+    Ok(JobOutcome::new(None, Undone { database: swap.name, kept: swap.kept, undone }))
+}
+
+/// Passes a fail point.
+fn hit(name: &'static str) -> Result<(), ServiceError> {
+    fail_point::hit(name).map_err(|error| ServiceError::new(ErrorCode::Io, format!("cannot pass {name}: {error}")))
+}
+
+/// What an undo did.
+#[derive(Debug, Serialize)]
+struct Undone {
+    /// The database that is as it was before the restore.
+    database: Name,
+    /// What was taken away, kept for an undo of the undo.
+    kept: Name,
+    /// The job that was undone.
+    undone: JobNumber,
+}
+
+/// Submits the dropping of what a job keeps, before its time.
+pub(in crate::service) fn submit_forget(
+    engine: &Arc<Engine>,
+    caller: Caller,
+    job: JobNumber,
+) -> Result<JobNumber, ServiceError> {
+    let copy = find(&Journal::of(engine), job)?;
+    let request = JobRequest {
+        job_type: JobType::Forget,
+        source: copy.source.clone(),
+        exclusive: vec![exclusive_key(&copy.source, &copy.to)],
+        backup: copy.backup.clone(),
+        uid: caller.uid,
+        timeout: None,
+    };
+    let engine_of_job = engine.clone();
+    let work = move |handle: &JobHandle| {
+        handle.context.progress.enter(Phase::Deleting);
+        let journal = Journal::of(&engine_of_job);
+        let copy = find(&journal, job)?;
+        drop_copy(&engine_of_job, &journal, &copy)?;
+        engine_of_job.tending().wake();
+        Ok(JobOutcome::new(None, json!({ "forgotten": job, "kept": copy.summary().kept })))
+    };
+    engine.jobs().submit(request, Box::new(work))
+}
+
+/// Drops what a job of this moment has kept.
+pub(super) fn forget_now(engine: &Engine, job: JobNumber) -> Result<(), ServiceError> {
+    let journal = Journal::of(engine);
+    match find(&journal, job) {
+        Ok(copy) => drop_copy(engine, &journal, &copy),
+        // It replaced nothing.
+        Err(error) if error.code() == ErrorCode::NoSuchJob => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Drops a copy, then its record.
+pub(super) fn drop_copy(engine: &Engine, journal: &Journal, copy: &UndoCopy) -> Result<(), ServiceError> {
+    let Kept::Database(swap) = &copy.kept;
+    let checks = engine.housekeeping()?;
+    let connection = tend::target(engine, &copy.source)?.connection;
+    postgres::drop_kept(&connection, swap, checks.context())?;
+    journal.copies.remove(copy.run_id)?;
+    tracing::info!(
+        MESSAGE_ID = crate::model::message_id::LEFTOVERS_REMOVED,
+        BACKUPD_JOB = %copy.run_id,
+        BACKUPD_SOURCE = copy.source,
+        "dropped {}, which job {} had kept for an undo{}",
+        copy.kept,
+        copy.job,
+        if copy.until <= now_micros() { " until now" } else { "" }
+    );
+    engine.changes_noted();
+    Ok(())
+}

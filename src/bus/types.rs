@@ -225,6 +225,7 @@ pub struct UndoRow {
     pub undid: bool,
     pub made_at: u64,
     pub until: u64,
+    pub bytes: u64,
 }
 
 impl From<UndoSummary> for UndoRow {
@@ -239,6 +240,7 @@ impl From<UndoSummary> for UndoRow {
             undid: summary.undid,
             made_at: summary.made_at,
             until: summary.until,
+            bytes: summary.bytes,
         }
     }
 }

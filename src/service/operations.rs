@@ -88,6 +88,8 @@ pub struct UndoSummary {
     pub made_at: u64,
     /// When it is dropped.
     pub until: u64,
+    /// Its size, bytes; 0 where that is not known.
+    pub bytes: u64,
 }
 
 /// How deep `verify` looks.

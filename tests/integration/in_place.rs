@@ -116,6 +116,9 @@ fn a_restore_in_place_is_undone_and_redone() {
     daemon.ctl(&["restore", newest["id"].as_str().expect("id"), "--to", "copy", "--yes"]).ok();
     assert_eq!(it.server.sql("copy", "SELECT count(*) FROM odd"), "7");
 
+    let status = daemon.ctl(&["status"]).ok();
+    assert!(status.text().contains("Undo: 1 replaced database kept, "), "{status}");
+    assert!(daemon.ctl(&["restore", "undo", "--json"]).ok().json()[0]["bytes"].as_u64() > Some(1 << 20));
     let job = Changed::undoable(&daemon)[0];
     let plan = daemon.ctl(&["restore", "undo", &job.to_string(), "--dry-run"]).ok();
     assert!(plan.text().contains("Kept as: shop__before_") && plan.text().contains("keep what is"), "{plan}");

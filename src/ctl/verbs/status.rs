@@ -18,6 +18,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
     let (backups, free) = (manager.backups().await?, manager.free_bytes().await?);
     let problems = manager.config_problems().await?;
     let sources = manager.list_sources(0).await?;
+    let undos = manager.list_undo(0).await?;
     rows.retain(|job| job.result.is_empty());
     let ready = state == "ready";
     if output.is_json() {
@@ -30,6 +31,8 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
             "backups": ready.then_some(backups),
             "free_bytes": ready.then_some(free),
             "config_problems": problems,
+            "undo_copies": undos.len(),
+            "undo_bytes": undos.iter().map(|undo| undo.bytes).sum::<u64>(),
             "jobs": rows.iter().map(jobs::json).collect::<Vec<_>>(),
         }));
     }
@@ -42,6 +45,12 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
     if ready {
         output.line(format_args!("     Backups: {}", human::count(backups)))?;
         output.line(format_args!("        Free: {}", human::size(free)))?;
+    }
+    if let Some(first) = undos.iter().map(|undo| undo.until).min() {
+        let size = human::size(undos.iter().map(|undo| undo.bytes).sum());
+        let number = human::plural(undos.len(), "replaced database");
+        let until = human::time(first);
+        output.line(format_args!("        Undo: {number} kept, {size}; the next is dropped at {until}"))?;
     }
     for (i, problem) in problems.iter().enumerate() {
         let label = if i == 0 { "    Problems:" } else { "             " };

@@ -103,6 +103,7 @@ fn json(row: &UndoRow) -> Value {
         "undid": row.undid,
         "made_at": row.made_at,
         "until": row.until,
+        "bytes": if row.bytes == 0 { Value::Null } else { row.bytes.into() },
     })
 }
 
@@ -113,6 +114,7 @@ fn table(rows: &[UndoRow]) -> Table {
         Column::Left("SOURCE"),
         Column::Left("REPLACED"),
         Column::Left("KEPT AS"),
+        Column::Right("SIZE"),
         Column::Left("SINCE"),
         Column::Left("FOR"),
     ]);
@@ -122,6 +124,7 @@ fn table(rows: &[UndoRow]) -> Table {
             row.source.clone(),
             row.target.clone(),
             row.kept.clone(),
+            if row.bytes == 0 { "-".to_owned() } else { human::size(row.bytes) },
             human::time(row.made_at),
             human::duration(row.until.saturating_sub(now)),
         ]);

@@ -121,6 +121,7 @@ impl Journal {
             undid: entry.undoes.is_some(),
             made_at: now,
             until: now.saturating_add(u64::try_from(keep.as_micros()).unwrap_or(u64::MAX)),
+            bytes: 0,
             kept: Kept::Database(swap.clone()),
         })?;
         match entry.undoes {

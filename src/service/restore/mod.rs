@@ -262,6 +262,7 @@ impl<'a> Restoring<'a> {
                 }
             }
         }
+        undo::measure(engine, job.run_id);
         engine.changes_noted();
         Ok(outcome)
     }

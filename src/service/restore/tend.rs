@@ -137,6 +137,7 @@ fn clear_entry(engine: &Engine, journal: &Journal, entry: &Entry) -> Result<Stri
         && settle(engine, entry, swap)? == Settled::Swapped
     {
         journal.swapped(entry, swap, engine.config().undo.keep)?;
+        undo::measure(engine, entry.run_id);
         return Ok(format!(
             "an interrupted job had put the other database in the place of {}; the one before is kept as {}",
             swap.name, swap.kept

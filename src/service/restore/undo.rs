@@ -65,6 +65,9 @@ pub(super) struct UndoCopy {
     pub(super) made_at: u64,
     /// When it is dropped.
     pub(super) until: u64,
+    /// Its size, bytes; 0 where it was not measured.
+    #[serde(default)]
+    pub(super) bytes: u64,
     /// What.
     pub(super) kept: Kept,
 }
@@ -91,7 +94,26 @@ impl UndoCopy {
             undid: self.undid,
             made_at: self.made_at,
             until: self.until,
+            bytes: self.bytes,
         }
+    }
+}
+
+/// Notes how large what a run keeps is, for people: where that cannot be told, nothing else suffers.
+pub(super) fn measure(engine: &Engine, run_id: RunId) {
+    let measured = || -> Result<(), ServiceError> {
+        let journal = Journal::of(engine);
+        let Some(copy) = journal.copies.all()?.into_iter().find(|copy| copy.run_id == run_id) else { return Ok(()) };
+        let Kept::Database(swap) = &copy.kept;
+        let checks = engine.early_checks()?;
+        let connection = tend::target(engine, &copy.source)?.connection;
+        match postgres::kept_size(&connection, swap, checks.context())? {
+            Some(bytes) => journal.copies.add(&UndoCopy { bytes, ..copy }),
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = measured() {
+        tracing::debug!(%error, "the size of an undo copy is not known");
     }
 }
 
@@ -207,6 +229,7 @@ fn run(
     journal.swapped(&entry, &swap, engine.config().undo.keep)?;
     hit("undo-noted")?;
     journal.entries.remove(job.run_id)?;
+    measure(engine, job.run_id);
     engine.tending().wake();
     engine.changes_noted();
     Ok(JobOutcome::new(None, Undone { database: swap.name, kept: swap.kept, undone }))

@@ -16,6 +16,7 @@ mod harness;
 mod killed_restore;
 mod no_daemon;
 mod odd_backups;
+mod source_verbs;
 mod sqlite;
 mod sqlite_damage;
 mod sqlite_kill;

@@ -1,6 +1,7 @@
 //! `create`: checks, then one job that dumps a source into a new backup, or all databases of a server into one each.
 
 mod databases;
+pub mod examination;
 mod one;
 mod outcome;
 mod taking;

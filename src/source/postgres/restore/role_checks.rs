@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    restorer,
     roles::{Globals, MissingRole, is_predefined},
     script::ScriptRoles,
     server_checks::exists,
@@ -119,12 +120,9 @@ async fn memberships(
     named: &ScriptRoles,
     findings: &mut Findings,
 ) -> Result<(), SourceError> {
-    let set =
-        if look.session.server().major() >= 16 { "AND pg_has_role(current_user, $1::text::name, 'SET')" } else { "" };
-    let sql = format!("SELECT 1 WHERE pg_has_role(current_user, $1::text::name, 'USAGE') {set}");
     let owners: BTreeSet<&Name> = named.owners.iter().chain([&look.facts.database.owner]).collect();
     for owner in owners.into_iter().filter(|owner| roles.existing.contains(owner)) {
-        if !exists(look, "cannot read the restoring role's memberships", &sql, &[owner]).await? {
+        if restorer::may_act_for(look.session, look.cancel, owner).await? == Some(false) {
             let (owner, me) = (owner.display(), look.me.name.display());
             let message = format!(
                 "role {me:?} is no member of {owner:?} (or does not inherit its rights), to which restored objects belong: \

@@ -53,7 +53,7 @@ fn what_readme_says_leads_to_a_backup(system: &System) {
     let steps: Vec<&str> = install.lines().map(|line| line.split('#').next().unwrap().trim()).collect();
     assert_eq!(steps, ["make deb", "apt install ./target/debian/backupd_*.deb", "backupctl status"]);
     system.install(VERSION);
-    system.with_server();
+    system.with_database();
     let said = system.sh(&block_of_readme("sh", 2));
     assert_eq!(system.property("backupd-create@shop.timer", "ActiveState"), "active");
     assert!(said.contains("backupd-create@shop.timer"), "{said}");

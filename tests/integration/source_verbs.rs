@@ -231,6 +231,59 @@ fn a_password_is_tested_and_stored_and_never_shown() {
     assert_eq!(bench.files(), ["shop.toml.removed"]);
 }
 
+/// Types an answer when the question is there, on a terminal of its own, and prints what the terminal showed.
+const TERMINAL: &str = r"
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+shown = b''
+answered = False
+while True:
+    try:
+        piece = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not piece:
+        break
+    shown += piece
+    if not answered and b'Password of the role' in shown:
+        os.write(terminal, sys.argv[1].encode() + b'\n')
+        answered = True
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+";
+
+#[test]
+fn a_password_is_asked_for_on_the_terminal_and_not_shown() {
+    let bench = Bench::new();
+    bench.server.sql("postgres", "CREATE ROLE secretive LOGIN SUPERUSER PASSWORD 'se same'");
+    bench.server.set_hba("local all secretive scram-sha-256\nlocal all all trust");
+    let host = bench.server.host();
+    let mut wanted = bench.daemon.ctl_command();
+    wanted.args(["source", "add", "shop", "--database", "shop", "--user", "secretive", "--ask-password", "--host"]);
+    wanted.arg(host).arg("--config-dir").arg(bench.world.path().join("config"));
+    let on_terminal = |password: &str| {
+        let mut command = std::process::Command::new("python3");
+        run(command.args(["-c", TERMINAL, password]).arg(wanted.get_program()).args(wanted.get_args()))
+    };
+    let refused = on_terminal("wr ong");
+    assert_eq!(refused.status.code(), Some(i32::from(ErrorCode::AuthenticationFailed.row().exit_code)), "{refused}");
+    assert!(!refused.text().contains("wr ong"), "{refused}");
+    let added = on_terminal("se same").ok();
+    assert!(
+        added.text().contains("Password of the role \"secretive\"") && !added.text().contains("se same"),
+        "{added}"
+    );
+    let stored = bench.world.path().join("config/credentials/shop.password");
+    assert_eq!(fs::read_to_string(stored).expect("the credential"), "se same");
+    // Without a terminal nobody can be asked, and nothing waits. (setsid takes it away.)
+    let mut command = std::process::Command::new("setsid");
+    let nobody = run(command.arg("--wait").arg(wanted.get_program()).args(wanted.get_args()));
+    nobody.fails_with(ErrorCode::Io);
+    nobody.says(&["on the terminal"]);
+}
+
 #[test]
 fn an_sqlite_database_is_added_disabled_enabled_and_removed() {
     let bench = Bench::new();

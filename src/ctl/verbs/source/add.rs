@@ -39,14 +39,17 @@ pub(super) async fn run(arguments: &AddArguments, common: &Common, output: &Outp
     };
     if let Some(found) = &found {
         report(found);
+        if plan.place.is_the_systems() && probe::user().is_none() {
+            say(format_args!("Note: this was tried as you are; root tries as the user {DAEMON} if there is one"));
+        }
     }
     if arguments.dry_run {
         plan.show(output, found.as_ref())?;
-        return found.as_ref().map_or(Ok(()), |found| verdict(&plan, found));
+        return found.as_ref().map_or(Ok(()), |found| verdict(&plan, found, "would not be added"));
     }
     if let Some(found) = found.as_ref().filter(|found| !found.problems.is_empty()) {
         help(&plan, found, output)?;
-        return verdict(&plan, found);
+        return verdict(&plan, found, "was not added");
     }
     plan.write().await?;
     let restart = effect::take(&plan.place, common, plan.change()).await.map_err(|error| plan.not_taken(error))?;
@@ -277,10 +280,10 @@ fn help(plan: &Plan, found: &Examination, output: &Output) -> Result<(), CtlErro
 }
 
 /// The error of what was found.
-fn verdict(plan: &Plan, found: &Examination) -> Result<(), CtlError> {
+fn verdict(plan: &Plan, found: &Examination, what: &str) -> Result<(), CtlError> {
     let Some(first) = found.problems.first() else { return Ok(()) };
     let message = format!(
-        "source {} was not added: {}, see above (--no-check adds it as it is)",
+        "source {} {what}: {}, see above (--no-check adds it as it is)",
         plan.place.name,
         human::plural(found.problems.len(), "problem")
     );

@@ -106,8 +106,12 @@ impl Drop for Silent {
     }
 }
 
-/// The files that hold a credential of this name.
+/// The files that hold a credential of this name. A name that would lead out of the folders has none: what is found here may
+/// be removed, and a file whose text was never checked may say anything.
 pub(super) fn files(config_dir: &Path, name: &str) -> Vec<PathBuf> {
+    if name.contains('/') || matches!(name, "" | "." | "..") {
+        return Vec::new();
+    }
     let paths = [PLAIN, ENCRYPTED.0].map(|folder| config_dir.join(folder).join(name));
     paths.into_iter().filter(|path| path.exists()).collect()
 }
@@ -250,6 +254,10 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert!(files(folder.path(), "shop.password").is_empty());
+        fs::write(folder.path().join("backupd.toml"), "").unwrap();
+        for name in ["../backupd.toml", "", ".", ".."] {
+            assert!(files(folder.path(), name).is_empty(), "{name}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
         arguments::Common,
         client::Client,
         error::CtlError,
+        output::say,
         systemd::{self, SystemdProxy},
     },
     Place,
@@ -121,7 +122,13 @@ impl Units {
         match done {
             Ok(_) => Ok(()),
             // One that never ran is not loaded.
-            Err(zbus::Error::MethodError(name, ..)) if name == "org.freedesktop.systemd1.NoSuchUnit" && !scheduled => {
+            Err(error) if !scheduled && is(&error, "NoSuchUnit") => Ok(()),
+            // Somebody wants it so, for longer than this source is enabled.
+            Err(error) if scheduled && is(&error, "UnitMasked") => {
+                say(format_args!(
+                    "Its timer is masked and stays off: `systemctl unmask {0}`, then start it",
+                    self.timer
+                ));
                 Ok(())
             }
             Err(error) => Err(failed(if scheduled { "start the timer" } else { "stop the timer" }, &error)),
@@ -148,6 +155,11 @@ impl Units {
         // A job that began meanwhile is waited for by the daemon.
         tokio::time::timeout(RESTART_LIMIT, waiting).await.unwrap_or(Ok(Restart::Pending))
     }
+}
+
+/// Whether it is this error of systemd's.
+fn is(error: &zbus::Error, name: &str) -> bool {
+    matches!(error, zbus::Error::MethodError(found, ..) if found.strip_prefix("org.freedesktop.systemd1.") == Some(name))
 }
 
 fn failed(attempted: &str, error: &zbus::Error) -> CtlError {

@@ -170,6 +170,7 @@ fn what_a_superuser_owns_is_said_to_be_beyond_the_restoring_role() {
     bench.daemon.create("shop", &[]);
     let refused = bench.daemon.ctl(&["restore", "shop@latest", "--to", "copy", "--yes"]);
     refused.fails_with(ErrorCode::RestoreRefused);
+    assert!(refused.to_string().contains("role \"guest\" is to own objects in schema \"private\""), "{refused}");
     bench.daemon.ctl(&["restore", "shop@latest", "--to", "copy", "--yes", "--no-owner"]).ok();
 }
 

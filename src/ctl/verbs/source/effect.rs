@@ -79,18 +79,20 @@ pub(super) async fn take(place: &Place, common: &Common, change: Change) -> Resu
     }
     let client = Client::connect(common).await?;
     client.manager().reload(0).await?;
-    if let Some(units) = &units {
-        units.set_timer(change.scheduled).await?;
-    }
-    match (change.restart, &units) {
-        (false, _) => Ok(Restart::NotNeeded),
-        (true, None) => Ok(Restart::ByHand),
+    let restart = match (change.restart, &units) {
+        (false, _) => Restart::NotNeeded,
+        (true, None) => Restart::ByHand,
         (true, Some(units)) => {
             let jobs = client.manager().list_jobs(0).await?;
             let idle = jobs.iter().all(|job| !job.result.is_empty());
-            units.restart(idle).await
+            units.restart(idle).await?
         }
+    };
+    // Last, so that the first backup finds what only the restart brought.
+    if let Some(units) = &units {
+        units.set_timer(change.scheduled).await?;
     }
+    Ok(restart)
 }
 
 /// Whether the timer is one that somebody switched on beside the configuration.

@@ -11,7 +11,7 @@ use std::{
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use super::super::super::{arguments::AddArguments, error::CtlError};
-use crate::model::ErrorCode;
+use crate::{config::uri, model::ErrorCode};
 
 /// The first line of a file that was made here.
 const HEAD: &str = "# Made by `backupctl source add`. All keys: backupd.toml(5).\n";
@@ -46,7 +46,8 @@ pub(super) fn compose(arguments: &AddArguments, password: Option<&str>, restore_
     );
     if let Some(user) = &arguments.restore_user {
         let mut table = Table::new();
-        let local = arguments.uri.is_none() && arguments.host.as_ref().is_none_or(|host| host.starts_with('/'));
+        let of_uri = arguments.uri.as_ref().and_then(|uri| uri::parse(uri).ok()?.host);
+        let local = arguments.host.as_ref().or(of_uri.as_ref()).is_none_or(|host| host.starts_with('/'));
         let loopback = (restore_password.is_some() && local).then(|| LOOPBACK.to_owned());
         if let Some(host) = arguments.restore_host.clone().or(loopback) {
             table.insert("host", value(host));
@@ -187,6 +188,9 @@ mod tests {
         let base = ["--database", "shop", "--restore-user", "r"];
         assert_eq!(host(&base, Some("c")), "127.0.0.1");
         assert_eq!(host(&base, None), "/run/postgresql");
+        for (uri, expected) in [("postgresql://r@db/shop", "db"), ("postgresql:///shop?host=/run/x", "127.0.0.1")] {
+            assert_eq!(host(&["--uri", uri, "--restore-user", "r"], Some("c")), expected);
+        }
         assert_eq!(host(&[&base[..], &["--host", "db"]].concat(), Some("c")), "db");
         assert_eq!(host(&[&base[..], &["--restore-host", "new"]].concat(), Some("c")), "new");
     }

@@ -5,6 +5,7 @@ use crate::machine::{System, VERSION};
 on_each_system!(
     a_source_comes_pauses_and_goes,
     a_password_is_taken_by_a_restart_that_waits_for_jobs,
+    a_restoring_role_comes_in_by_the_socket_as_printed,
     an_sqlite_database_outside_is_opened
 );
 
@@ -102,6 +103,31 @@ fn a_password_is_taken_by_a_restart_that_waits_for_jobs(system: &System) {
 
     system.sh("backupctl source remove hidden --yes && backupctl source remove plain --yes");
     system.sh("test -z \"$(ls -A /etc/backupd/credentials /etc/backupd/credentials.encrypted | grep password)\"");
+}
+
+fn a_restoring_role_comes_in_by_the_socket_as_printed(system: &System) {
+    system.install(VERSION);
+    system.with_database();
+    let add = "backupctl source add shop --database shop --restore-user restorer";
+    system.sh(&format!(
+        "set -o pipefail; cd / && {add} --print-sql >/run/roles.sql
+        runuser -u postgres -- psql -qX -v ON_ERROR_STOP=1 </run/roles.sql"
+    ));
+    // The roles are there, and the server does not let this one in yet.
+    let refused = system.try_sh(add);
+    assert_eq!(refused.status.code(), Some(21), "{refused}");
+    refused.says(&["Restoring: ", "Peer authentication failed for user \"restorer\""]);
+    assert!(!refused.stderr.contains("Reading: "), "{refused}");
+    // What the comments say.
+    system.sh("cd /etc/postgresql/*/main
+        { sed -n 's/^-- *\\(local .*\\)/\\1/p' /run/roles.sql; cat pg_hba.conf; } >/run/hba && cat /run/hba >pg_hba.conf
+        sed -n 's/^-- *\\(backupd  .*\\)/\\1/p' /run/roles.sql >>pg_ident.conf
+        cd / && runuser -u postgres -- psql -qX -c 'SELECT pg_reload_conf()'");
+    let lets_in = "cd / && runuser -u backupd -- psql -X -U restorer -d postgres -c \"SELECT 1\" >/dev/null 2>&1";
+    system.wait_for(lets_in);
+    system.sh(&format!("{add} && backupctl create shop && backupctl restore shop@latest --to copy --yes"));
+    let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'orders'";
+    assert_eq!(system.sh(&format!("cd / && runuser -u postgres -- psql -AtX copy -c \"{owner}\"")), "keeper");
 }
 
 fn an_sqlite_database_outside_is_opened(system: &System) {

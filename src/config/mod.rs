@@ -111,6 +111,20 @@ pub fn load_sources(config_dir: &Path) -> std::io::Result<Config> {
     Ok(config)
 }
 
+/// Where the file of a source is, or would be.
+#[must_use]
+pub fn source_file(config_dir: &Path, name: &SourceName) -> PathBuf {
+    config_dir.join("sources.d").join(format!("{name}.toml"))
+}
+
+/// Reads a text as the file of a source, whether or not it is there: what the daemon would make of it.
+///
+/// # Errors
+/// All problems of the text, at `file`.
+pub fn read_source(file: &Path, text: &str) -> Result<SourceConfig, ConfigErrors> {
+    parse(file, text, source::read).map_err(ConfigErrors)
+}
+
 /// The files of `sources.d` in the order of their names; none if there is no such directory.
 fn source_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(directory) {

@@ -1,5 +1,7 @@
 //! The command line of `backupctl`.
 
+mod source;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,6 +10,8 @@ use crate::{
     config,
     service::operations::{RestoreOptions, VerifyLevel},
 };
+
+pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -116,6 +120,9 @@ pub enum Verb {
     Status,
     /// List the configured sources
     Sources,
+    /// Add, remove, enable or disable a source
+    #[command(subcommand)]
+    Source(SourceVerb),
     /// Show when sources were and will be backed up by their timers
     Schedule,
     /// Take a backup of a source

@@ -76,6 +76,17 @@ impl CtlError {
         self.kind == Kind::Code(ErrorCode::DaemonUnreachable)
     }
 
+    /// The same failure, told with what it left behind.
+    #[must_use]
+    pub(crate) fn with_message(&self, message: String) -> Self {
+        Self { kind: self.kind, message }
+    }
+
+    /// Whether a source is not configured.
+    pub(crate) fn is_no_such_source(&self) -> bool {
+        self.kind == Kind::Code(ErrorCode::NoSuchSource)
+    }
+
     /// Whether it was called wrongly, such as for one backup with what means several.
     pub(crate) fn is_usage(&self) -> bool {
         self.kind == Kind::Code(ErrorCode::InvalidArgs)

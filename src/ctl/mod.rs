@@ -4,7 +4,7 @@
 //! - `client`: the way to the daemon; `manager`: its interface; `agent`: who asks for a password meanwhile; `follow`: waiting for a job without missing or inventing its end.
 //! - `no_daemon`: the verbs that only read, on a repository where nothing runs.
 //! - `output`, `table`, `human`, `progress`, `confirm`: what people and scripts see.
-//! - `timers`: what systemd knows of the backups to come.
+//! - `systemd`: the system's systemd on the bus; `timers`: what systemd knows of the backups to come.
 //! - `error`: what went wrong, with the exit code and the hint of the one table of errors.
 //!
 //! Only data goes to standard output; progress, questions and errors go to standard error. Whoever reads standard
@@ -22,6 +22,7 @@ mod no_daemon;
 mod output;
 mod progress;
 mod selector;
+mod systemd;
 mod table;
 mod timers;
 mod verbs;

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
-use zbus::{
-    Connection, OwnedObjectPath, OwnedVariant, connection::Builder, fdo::PropertiesProxy, names::InterfaceName,
-};
+use zbus::{Connection, OwnedVariant, fdo::PropertiesProxy, names::InterfaceName};
 
-use super::error::CtlError;
+use super::{
+    error::CtlError,
+    systemd::{self, SystemdProxy},
+};
 use crate::model::ErrorCode;
 
 /// How systemd says "never".
@@ -34,15 +35,6 @@ pub(crate) struct Timers {
     manager: SystemdProxy<'static>,
 }
 
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Systemd {
-    fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-}
-
 type Properties = HashMap<String, OwnedVariant>;
 
 impl Timers {
@@ -51,9 +43,8 @@ impl Timers {
     /// # Errors
     /// `Failed` where there is no system bus.
     pub(crate) async fn connect() -> Result<Self, CtlError> {
-        let connection = Builder::system().build().await.map_err(|error| failed(&error))?;
-        let manager = SystemdProxy::new(&connection).await.map_err(|error| failed(&error))?;
-        Ok(Self { connection, manager })
+        let manager = systemd::connect().await.map_err(|error| failed(&error))?;
+        Ok(Self { connection: manager.inner().connection().clone(), manager })
     }
 
     /// The timer of a source, whose name needs no escapes to be part of a unit's name.

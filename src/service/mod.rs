@@ -23,4 +23,5 @@ mod several;
 mod tally;
 pub mod verify;
 
+pub use create::examination;
 pub use error::ServiceError;

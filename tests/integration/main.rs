@@ -17,6 +17,7 @@ mod in_place;
 mod killed_restore;
 mod no_daemon;
 mod odd_backups;
+mod source_verbs;
 mod sqlite;
 mod sqlite_damage;
 mod sqlite_kill;

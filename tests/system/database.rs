@@ -25,21 +25,36 @@ fn a_timer_backs_up_and_the_restoring_role_restores(system: &System) {
 
     the_journal_has_the_job(system);
 
-    // The restoring role comes in by a password, over TCP.
-    system.sh("cd / && runuser -u postgres -- psql -qX -v ON_ERROR_STOP=1 \
-            -c \"CREATE ROLE restorer LOGIN SUPERUSER PASSWORD 'sesame'\"
-        printf sesame >/etc/backupd/credentials/restorer.password
-        printf '[restore]\nhost = \"127.0.0.1\"\nuser = \"restorer\"\npassword_credential = \"restorer.password\"\n' \
-            >>/etc/backupd/sources.d/shop.toml
-        systemctl restart backupd
+    the_restoring_role_restores(system);
+}
+
+/// A role that is no superuser, by the SQL that is printed for it; it comes in by a password, over TCP.
+fn the_restoring_role_restores(system: &System) {
+    system.sh("set -o pipefail; cd / && printf 'sesame\n' >/run/password && chmod 600 /run/password
+        backupctl source remove shop --yes
+        add='backupctl source add shop --database shop --restore-user restorer --restore-password-file /run/password'
+        $add --print-sql | runuser -u postgres -- psql -qX -v ON_ERROR_STOP=1
+        runuser -u postgres -- psql -qX -c \"ALTER ROLE restorer PASSWORD 'sesame'\"
+        $add
         backupctl restore shop@latest --to copy --yes
         backupctl verify --level=data");
-    let rows = |database: &str| {
-        let query = "SELECT count(*), md5(string_agg(orders::text, '' ORDER BY n)) FROM orders";
+    let sql = |database: &str, query: &str| {
         system.sh(&format!("cd / && runuser -u postgres -- psql -AtX {database} -c \"{query}\""))
     };
-    assert_eq!(rows("copy"), rows("shop"));
-    assert!(rows("copy").starts_with("20000|"));
+    let rights = "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = 'restorer'";
+    assert_eq!(sql("postgres", rights), "f|f|t");
+    assert_eq!(sql("copy", "SELECT count(*) FROM orders"), "20000");
+    // The same rows, owners and privileges; a line with a key that each dump makes anew aside.
+    let dump = |database: &str| {
+        system.sh(&format!(
+            "cd / && runuser -u postgres -- pg_dump {database} | grep -v restrict | tee /run/{database}.sql"
+        ))
+    };
+    assert!(dump("copy").contains("ALTER TABLE public.orders OWNER TO keeper"));
+    dump("shop");
+    system.sh("cmp /run/shop.sql /run/copy.sql");
+    let owners = "SELECT count(DISTINCT datdba) FROM pg_database WHERE datname IN ('shop', 'copy')";
+    assert_eq!(sql("postgres", owners), "1");
 }
 
 /// By the schedule of the source; the drop-in only takes the half hour away in which each source has its own place.

@@ -19,7 +19,7 @@ fn the_daemon_runs_and_waits_for_a_source(system: &System) {
     assert_eq!(processes, "backupd  /usr/libexec/backupd --listen unix:path=/run/backupd/socket");
     let status = system.sh("backupctl status");
     assert!(status.contains("Repository: /var/lib/backupd/repository (ready)"), "{status}");
-    assert!(status.contains("Next: describe a database in /etc/backupd/sources.d/NAME.toml"), "{status}");
+    assert!(status.contains("Next: `backupctl source add NAME --database DATABASE`"), "{status}");
     // Nobody but root and the daemon reads backups or passwords.
     let modes = system.sh("stat -c '%a %U' /var/lib/backupd /var/cache/backupd /etc/backupd/credentials{,.encrypted}");
     assert_eq!(modes, "700 backupd\n700 backupd\n700 root\n700 root");
@@ -53,7 +53,7 @@ fn what_readme_says_leads_to_a_backup(system: &System) {
     let steps: Vec<&str> = install.lines().map(|line| line.split('#').next().unwrap().trim()).collect();
     assert_eq!(steps, ["make deb", "apt install ./target/debian/backupd_*.deb", "backupctl status"]);
     system.install(VERSION);
-    system.with_server();
+    system.with_database();
     let said = system.sh(&block_of_readme("sh", 2));
     assert_eq!(system.property("backupd-create@shop.timer", "ActiveState"), "active");
     assert!(said.contains("backupd-create@shop.timer"), "{said}");

@@ -132,14 +132,19 @@ impl System {
         .ok()
     }
 
-    /// A PostgreSQL server with the database `shop` and the reading role that README asks for.
-    pub fn with_server(&self) {
-        fs::write(self.share().join("role.sql"), block_of_readme("sql", 1)).expect("hand the SQL in");
+    /// A PostgreSQL server with the database `shop`, which belongs to an ordinary role, as those of applications do.
+    pub fn with_database(&self) {
         self.sh("systemctl start postgresql
             cd / && runuser -u postgres -- psql -qX -v ON_ERROR_STOP=1 \
-                -c 'CREATE DATABASE shop' -c '\\c shop' \
-                -c 'CREATE TABLE orders AS SELECT n, md5(n::text) AS text FROM generate_series(1, 20000) n' \
-                -f /run/share/role.sql");
+                -c 'CREATE ROLE keeper' -c 'CREATE DATABASE shop OWNER keeper' -c '\\c shop' -c 'SET ROLE keeper' \
+                -c 'CREATE TABLE orders AS SELECT n, md5(n::text) AS text FROM generate_series(1, 20000) n'");
+    }
+
+    /// The same, and the reading role, by the SQL that the package prints.
+    pub fn with_server(&self) {
+        self.with_database();
+        self.sh("set -o pipefail; cd / && backupctl source add shop --database shop --print-sql \
+            | runuser -u postgres -- psql -qX -v ON_ERROR_STOP=1");
     }
 
     /// The same, and the source `shop`.
@@ -234,5 +239,5 @@ pub fn block_of_readme(fence: &str, number: usize) -> String {
     let readme = fs::read_to_string(project_file("README.md")).expect("README.md");
     let section = readme.split("\n## Install\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section");
     let block = section.split(&format!("\n```{fence}\n")).nth(number).and_then(|rest| rest.split("\n```").next());
-    block.expect("a block").replace("sudo ", "")
+    block.expect("a block").replace("sudo -u ", "runuser -u ").replace("sudo ", "")
 }

@@ -30,4 +30,5 @@ mod machine;
 mod package;
 mod reloading;
 mod sandbox;
+mod sources;
 mod upgrading;

@@ -57,7 +57,7 @@ fn check(config_dir: &Path) -> (Vec<String>, Vec<ConfigProblem>) {
 }
 
 /// Whether systemd takes this for a calendar event. Only systemd knows; where its program is not, it counts as one.
-fn systemd_reads(event: &str) -> bool {
+pub(super) fn systemd_reads(event: &str) -> bool {
     let mut command = Command::new("systemd-analyze");
     command.args(["calendar", "--", event]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().map_or(true, |status| status.success())

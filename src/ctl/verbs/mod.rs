@@ -13,6 +13,7 @@ pub(super) mod restore;
 pub(super) mod restore_all;
 mod schedule;
 pub(super) mod show;
+mod source;
 mod sources;
 mod status;
 mod undo;
@@ -39,6 +40,9 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     if let Verb::Log(log) = verb {
         return Err(log::run(log, &arguments.common));
     }
+    if let Verb::Source(verb) = verb {
+        return source::run(verb, &arguments.common, output).await;
+    }
     if let Some(repository) = arguments.offline_repository().map_err(CtlError::usage)? {
         return no_daemon::run(verb, repository, output).await;
     }
@@ -58,6 +62,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Cancel { jobs } => cancel::run(&client, output, jobs).await,
         Verb::Log(log) => Err(log::run(log, &arguments.common)),
         Verb::Config(verb) => config::run(verb, output),
+        Verb::Source(verb) => source::run(verb, &arguments.common, output).await,
         Verb::Reload => reload::run(&client, output).await,
     }
 }

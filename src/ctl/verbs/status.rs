@@ -73,7 +73,7 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
 fn next_step(sources: &[SourceRow]) -> Option<String> {
     if sources.is_empty() {
         return Some(format!(
-            "describe a database in {}/sources.d/NAME.toml (see backupd.toml(5)), then run `backupctl reload`",
+            "`backupctl source add NAME --database DATABASE` (or --sqlite PATH); its file will be {}/sources.d/NAME.toml",
             config::DEFAULT_DIRECTORY
         ));
     }

@@ -55,7 +55,8 @@ impl Choice {
     }
 }
 
-fn takes(all: &AllDatabases, database: &ServerDatabase) -> bool {
+/// Whether a run takes this database.
+pub(super) fn takes(all: &AllDatabases, database: &ServerDatabase) -> bool {
     let name = database.name.as_bytes();
     let excluded = |glob: &String| selection::matches(glob.as_bytes(), name);
     database.allows_connections && name != TEMPLATE && !all.exclude.iter().any(excluded)

@@ -2,6 +2,7 @@
 
 mod before_restore;
 mod databases;
+pub mod examination;
 mod one;
 mod outcome;
 mod taking;

@@ -185,6 +185,14 @@ pub(super) async fn system_identifier(session: &Session, cancel: &Cancel) -> Res
     get(&session.query_one(cancel, attempted, sql, &[]).await?, 0)
 }
 
+/// What only a superuser can create again.
+///
+/// # Errors
+/// As [`Session::query`].
+pub async fn needs_superuser(session: &Session, cancel: &Cancel) -> Result<Vec<String>, SourceError> {
+    superuser_needed(session, cancel, &extensions(session, cancel).await?).await
+}
+
 async fn superuser_needed(
     session: &Session,
     cancel: &Cancel,

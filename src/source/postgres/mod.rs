@@ -8,6 +8,7 @@
 //! - `connection`, `tls`, `password`, `environment`: one [`crate::config::ConnectionSpec`] for the Rust client and for
 //!   libpq's programs alike;
 //! - `client_programs`, `child`, `batched_pipe`: finding and running pg_dump and its kin, and reading what they write;
+//! - `examine`, `grants`: before the first backup: what is there, and the SQL for the roles;
 //! - `quote`: SQL text from hostile names.
 
 pub mod batched_pipe;
@@ -21,7 +22,9 @@ pub mod database_sql;
 pub mod databases;
 pub mod dump;
 pub mod environment;
+pub mod examine;
 pub mod facts;
+pub mod grants;
 pub mod password;
 pub mod quote;
 pub mod restore;

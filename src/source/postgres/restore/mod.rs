@@ -3,6 +3,7 @@
 //! - `request`, `plan`, `survey`, `server_checks`, `role_checks`: what is asked, what stands in its way, what is decided;
 //! - `run`, `create_roles`, `database`, `load`, `compare`, `report`: carrying it out;
 //! - `existing`, `swap`, `hooks`: which database a restore in place replaces, how, and back again;
+//! - `restorer`: the restoring role before there is a backup;
 //! - `all_roles`: the roles of a whole server, before its databases; `vacant`: which database may be replaced;
 //! - `statements`, `script`, `roles`, `toc`, `archive`: reading the files of the set;
 //! - `by_hand`: the same by a person with a shell.
@@ -20,6 +21,7 @@ pub mod plan;
 mod publish;
 pub mod report;
 pub mod request;
+pub mod restorer;
 mod role_checks;
 pub mod roles;
 mod run;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    restorer,
     roles::{Globals, MissingRole, is_predefined},
     script::ScriptRoles,
     server_checks::exists,
@@ -52,6 +53,7 @@ pub(super) async fn roles(
         }
         if !options.no_owner {
             memberships(look, &roles, named, findings).await?;
+            guests(look, &roles, named, findings).await?;
         }
         needs_superuser(look, named, findings);
     }
@@ -119,18 +121,45 @@ async fn memberships(
     named: &ScriptRoles,
     findings: &mut Findings,
 ) -> Result<(), SourceError> {
-    let set =
-        if look.session.server().major() >= 16 { "AND pg_has_role(current_user, $1::text::name, 'SET')" } else { "" };
-    let sql = format!("SELECT 1 WHERE pg_has_role(current_user, $1::text::name, 'USAGE') {set}");
     let owners: BTreeSet<&Name> = named.owners.iter().chain([&look.facts.database.owner]).collect();
     for owner in owners.into_iter().filter(|owner| roles.existing.contains(owner)) {
-        if !exists(look, "cannot read the restoring role's memberships", &sql, &[owner]).await? {
+        if restorer::may_act_for(look.session, look.cancel, owner).await? == Some(false) {
             let (owner, me) = (owner.display(), look.me.name.display());
             let message = format!(
                 "role {me:?} is no member of {owner:?} (or does not inherit its rights), to which restored objects belong: \
                  GRANT {owner:?} TO {me:?}, or restore with --no-owner"
             );
             findings.obstacle("membership", message);
+        }
+    }
+    Ok(())
+}
+
+/// A role gets objects in a schema of another role before it gets the GRANT by which it may create there, and whoever is no
+/// superuser can give them only to who may create already: who has the rights of the schema's owner.
+async fn guests(
+    look: &Look<'_>,
+    roles: &Roles,
+    named: &ScriptRoles,
+    findings: &mut Findings,
+) -> Result<(), SourceError> {
+    // Before PostgreSQL 15 everybody may create in schema `public` until the backup's privileges take that away.
+    let public = (look.session.server().major() >= 15).then_some(&look.facts.database.owner);
+    for (schema, owner) in &named.placed {
+        let host = named.schema_owners.get(schema).or(public.filter(|_| schema.as_bytes() == b"public"));
+        let Some(host) = host.filter(|host| *host != owner) else { continue };
+        // Of roles that are to be created it is not known yet.
+        if !roles.existing.contains(host) || !roles.existing.contains(owner) {
+            continue;
+        }
+        let sql = "SELECT 1 WHERE pg_has_role($1::text::name, $2::text::name, 'USAGE')";
+        if !exists(look, "cannot read the memberships of an owner", sql, &[owner, host]).await? {
+            let (schema, owner, host) = (schema.display(), owner.display(), host.display());
+            let message = format!(
+                "role {owner:?} is to own objects in schema {schema:?} of {host:?}, where it may create only by a GRANT that comes \
+                 after them: a superuser can restore that, or restore with --no-owner"
+            );
+            findings.obstacle("superuser", message);
         }
     }
     Ok(())

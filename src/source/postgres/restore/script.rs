@@ -1,7 +1,7 @@
 //! What the SQL of pre-data and post-data asks of roles: who is to own something, who is granted something, who is named
 //! by a policy. `pg_restore`'s listing cannot tell this, as it separates names by spaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::statements::{self, Word};
 use crate::model::Name;
@@ -11,6 +11,10 @@ use crate::model::Name;
 pub struct ScriptRoles {
     /// `ALTER … OWNER TO` and `ALTER DEFAULT PRIVILEGES FOR ROLE`: the restoring role must be a member.
     pub owners: BTreeSet<Name>,
+    /// `ALTER SCHEMA … OWNER TO`: whose each schema is.
+    pub schema_owners: BTreeMap<Name, Name>,
+    /// The same for what lies in schemas: schema, and owner of something in it.
+    pub placed: BTreeSet<(Name, Name)>,
     /// `GRANT … TO` and `REVOKE … FROM`.
     pub grantees: BTreeSet<Name>,
     /// `SET SESSION AUTHORIZATION`, for grants that an owner did not make: only a superuser may.
@@ -38,7 +42,9 @@ impl ScriptRoles {
             && owner.is("owner")
             && to.is("to")
         {
-            self.owners.extend(name(role));
+            if let Some(role) = name(role) {
+                self.read_owner(words, role);
+            }
         } else if let [alter, default, privileges, for_, role, who, ..] = words
             && alter.is("alter")
             && default.is("default")
@@ -61,6 +67,23 @@ impl ScriptRoles {
                 other => name(other),
             });
         }
+    }
+}
+
+impl ScriptRoles {
+    /// `ALTER SCHEMA name OWNER TO role`, or `ALTER kind schema.name … OWNER TO role`.
+    fn read_owner(&mut self, words: &[Word], role: Name) {
+        let name = |word: &Word| word.identifier().map(|name| Name::from(name.to_vec()));
+        let dot = words.iter().position(|word| matches!(word, Word::Other(sign) if sign == b"."));
+        let schema = dot.and_then(|dot| words.get(dot.checked_sub(1)?)).and_then(name);
+        if let Some(schema) = schema {
+            self.placed.insert((schema, role.clone()));
+        } else if words.get(1).is_some_and(|word| word.is("schema"))
+            && let Some(schema) = words.get(2).and_then(name)
+        {
+            self.schema_owners.insert(schema, role.clone());
+        }
+        self.owners.insert(role);
     }
 }
 
@@ -90,6 +113,8 @@ mod tests {
         let mut roles = ScriptRoles::default();
         roles.read(
             br#"
+ALTER SCHEMA s OWNER TO app;
+ALTER SERVER far OWNER TO app;
 CREATE FUNCTION s.f(a integer) RETURNS void LANGUAGE sql AS $$ ALTER TABLE x OWNER TO nobody; $$;
 ALTER FUNCTION s.f(a integer) OWNER TO "we ird";
 CREATE TABLE s.t (x text DEFAULT 'ALTER TABLE x OWNER TO nobody;');
@@ -105,6 +130,12 @@ RESET SESSION AUTHORIZATION;
 "#,
         );
         let names = |set: BTreeSet<Name>| set.iter().map(Name::display).collect::<Vec<_>>();
+        let placed: Vec<_> = roles.placed.iter().map(|(schema, owner)| (schema.display(), owner.display())).collect();
+        assert_eq!(
+            placed,
+            [("s", "app"), ("s", "we ird")].map(|(schema, owner)| (schema.to_owned(), owner.to_owned()))
+        );
+        assert_eq!(roles.schema_owners, BTreeMap::from([("s".into(), "app".into())]));
         assert_eq!(names(roles.owners), ["D", "app", "we ird"]);
         assert_eq!(names(roles.in_policies), ["p1", "p;2"]);
         assert_eq!(names(roles.grantees), ["M", "old", "reader"]);

@@ -22,6 +22,7 @@ macro_rules! on_each_system {
     };
 }
 
+mod authorisation;
 mod credentials;
 mod database;
 mod failing;

@@ -27,6 +27,7 @@ mod credentials;
 mod database;
 mod failing;
 mod first_run;
+mod journal;
 mod machine;
 mod package;
 mod reloading;

@@ -25,6 +25,7 @@ macro_rules! on_each_system {
 mod authorisation;
 mod credentials;
 mod database;
+mod disks;
 mod failing;
 mod first_run;
 mod journal;

@@ -30,6 +30,7 @@ mod failing;
 mod first_run;
 mod journal;
 mod machine;
+mod memory;
 mod package;
 mod reloading;
 mod sandbox;

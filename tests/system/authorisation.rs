@@ -44,6 +44,7 @@ fn each_user_may_do_what_the_policy_says(system: &System) {
     operators_may_what_the_rule_says(system);
     a_job_is_cancelled_by_who_started_it(system);
     the_journal_has_who_asked_for_what(system);
+    signals_can_be_kept_to_a_group(system);
 }
 
 fn trusted_users_are_asked_nothing(system: &System) {
@@ -229,6 +230,47 @@ fn the_journal_has_who_asked_for_what(system: &System) {
     let typed = one(entries(message_id::CALL_ACCEPTED, PLAIN), "RestoreBackup", None);
     assert!(typed["BACKUPD_CALLER_UNIT"].as_str().is_some_and(|unit| unit.starts_with("session-")), "{typed}");
     assert_eq!(entries(message_id::CALL_ACCEPTED, ADMIN), Vec::<Value>::new());
+}
+
+/// Everybody hears signals, until the sample policy of the bus is there; who then hears none follows a job all the same.
+fn signals_can_be_kept_to_a_group(system: &System) {
+    assert_eq!(hears_the_end_of_a_job(system), [true, true]);
+    system.sh("cp /usr/share/doc/backupd/examples/backupd-signals.conf /etc/dbus-1/system.d/
+        busctl --system --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig");
+    assert_eq!(hears_the_end_of_a_job(system), [false, true]);
+    // Not in the group of the bus, but in that of the rule.
+    system.sh(&format!(
+        "sed -i s/backup-operators/mail/ /etc/dbus-1/system.d/backupd-signals.conf
+        busctl --system --quiet call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus ReloadConfig
+        cd / && runuser -u {OPERATOR} -- backupctl create shop"
+    ));
+    assert_eq!(hears_the_end_of_a_job(system), [false, false]);
+}
+
+/// Whether a plain user and an operator hear the end of a job of root's.
+fn hears_the_end_of_a_job(system: &System) -> [bool; 2] {
+    let listening = [PLAIN, OPERATOR].map(|user| {
+        let file = format!("/run/heard-{user}");
+        system.sh(&format!(
+            "rm -f {file}; systemd-run --quiet --collect --unit=listen-{user} --uid={user} \
+            -p StandardOutput=file:{file} -p StandardError=null dbus-monitor --system \
+            \"type=signal,sender=org.backupd1\" \"type=signal,member=NameOwnerChanged\""
+        ));
+        // Until its rules are there: then it hears who comes and goes.
+        system.wait_for(&format!("busctl --quiet status org.backupd1; grep -q member=NameOwnerChanged {file}"));
+        file
+    });
+    system.sh("backupctl create shop");
+    listening.map(|file| {
+        // The bus keeps the order: what it hears of a later client comes after what it would hear of the job.
+        let known = system.sh(&format!("grep -c member=NameOwnerChanged {file}"));
+        system.wait_for(&format!(
+            "busctl --quiet status org.backupd1; [ $(grep -c member=NameOwnerChanged {file}) -gt {known} ]"
+        ));
+        let heard = system.try_sh(&format!("grep -q member=JobRemoved {file}")).status.success();
+        system.sh(&format!("systemctl stop $(basename {file} | sed s/heard/listen/)"));
+        heard
+    })
 }
 
 /// Makes the calls of [`CALLS`] in turn; gives a line of each: its status and what it said.

@@ -166,9 +166,8 @@ fn operators_may_what_the_rule_says(system: &System) {
     let operator = format!("cd / && runuser -u {OPERATOR} -- backupctl");
     // polkit notices the rule by itself.
     system.wait_for(&format!("{operator} list"));
-    for allowed in ["create shop", "verify", "status", "restore shop@latest --to copied --yes"] {
-        system.sh(&format!("{operator} {allowed}"));
-    }
+    let allowed = ["create shop", "verify", "status", "restore shop@latest --to copied --yes"];
+    system.sh(&allowed.map(|arguments| format!("{operator} {arguments}")).join("\n"));
     for (refused, action) in [
         ("restore other@latest --to /var/lib/backupd/copy.db --yes", "restore"),
         ("delete shop@latest --yes", "delete"),
@@ -204,10 +203,14 @@ fn a_job_is_cancelled_by_who_started_it(system: &System) {
 }
 
 fn the_journal_has_who_asked_for_what(system: &System) {
+    let ids = system.sh(&format!("id -u {PLAIN}; id -u {ADMIN}; id -u {OPERATOR}"));
+    let lines = system.sh("journalctl -u backupd _TRANSPORT=journal -o json --no-pager | grep BACKUPD_CALL");
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let entries = |id: &str, user: &str| -> Vec<Value> {
-        let matches = format!("MESSAGE_ID={id} BACKUPD_CALLER_UID=$(id -u {user})");
-        let lines = system.sh(&format!("journalctl -u backupd {matches} -o json --no-pager"));
-        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        let uid =
+            [PLAIN, ADMIN, OPERATOR].into_iter().zip(ids.lines()).find(|(name, _)| *name == user).expect("a user").1;
+        let fits = |line: &&Value| line["MESSAGE_ID"] == id && line["BACKUPD_CALLER_UID"] == uid;
+        lines.iter().filter(fits).cloned().collect()
     };
     let one = |entries: Vec<Value>, call: &str, error: Option<&str>| -> Value {
         let fits = |entry: &&Value| entry["BACKUPD_CALL"] == call && entry["BACKUPD_ERROR"].as_str() == error;
@@ -249,29 +252,37 @@ fn signals_can_be_kept_to_a_group(system: &System) {
 
 /// Whether a plain user and an operator hear the end of a job of root's.
 fn hears_the_end_of_a_job(system: &System) -> [bool; 2] {
-    let listening = [PLAIN, OPERATOR].map(|user| {
-        let file = format!("/run/heard-{user}");
-        system.sh(&format!(
-            "rm -f {file}; systemd-run --quiet --collect --unit=listen-{user} --uid={user} \
-            -p StandardOutput=file:{file} -p StandardError=null dbus-monitor --system \
-            \"type=signal,sender=org.backupd1\" \"type=signal,member=NameOwnerChanged\""
-        ));
-        // Until its rules are there: then it hears who comes and goes.
-        system.wait_for(&format!("busctl --quiet status org.backupd1; grep -q member=NameOwnerChanged {file}"));
-        file
-    });
-    system.sh("backupctl create shop");
-    listening.map(|file| {
-        // The bus keeps the order: what it hears of a later client comes after what it would hear of the job.
-        let known = system.sh(&format!("grep -c member=NameOwnerChanged {file}"));
-        system.wait_for(&format!(
-            "busctl --quiet status org.backupd1; [ $(grep -c member=NameOwnerChanged {file}) -gt {known} ]"
-        ));
-        let heard = system.try_sh(&format!("grep -q member=JobRemoved {file}")).status.success();
-        system.sh(&format!("systemctl stop $(basename {file} | sed s/heard/listen/)"));
-        heard
-    })
+    let heard = system.sh(&format!("users='{PLAIN} {OPERATOR}'\n{LISTENING}"));
+    let heard: Vec<bool> = heard.lines().map(|line| line != "0").collect();
+    heard.try_into().expect("a line of each")
 }
+
+/// Prints for each user how many ends of jobs were heard. Each also hears who comes and goes on the bus, which tells when
+/// listening has begun; and as the bus keeps the order, what comes after a job's end tells that the end would have come.
+const LISTENING: &str = r#"
+comings() { grep -c member=NameOwnerChanged /run/heard-$1 || true; }
+hear_another() { # USER NUMBER
+    for ((i = 0; i < 300; i++)); do
+        busctl --quiet status org.backupd1 >/dev/null
+        [ "$(comings $1)" -le $2 ] || return 0
+        sleep 0.05
+    done
+    echo "$1 hears nothing" >&2
+    return 1
+}
+for user in $users; do
+    rm -f /run/heard-$user
+    systemd-run --quiet --collect --unit=listen-$user --uid=$user -p StandardOutput=file:/run/heard-$user -p StandardError=null \
+        dbus-monitor --system type=signal,sender=org.backupd1 type=signal,member=NameOwnerChanged
+    hear_another $user 0
+done
+backupctl create --quiet shop >/dev/null
+for user in $users; do
+    hear_another $user $(comings $user)
+    grep -c member=JobRemoved /run/heard-$user || true
+    systemctl stop listen-$user
+done
+"#;
 
 /// Makes the calls of [`CALLS`] in turn; gives a line of each: its status and what it said.
 fn calls(system: &System, prefix: &str, interactive: &str) -> Vec<String> {
@@ -280,10 +291,11 @@ fn calls(system: &System, prefix: &str, interactive: &str) -> Vec<String> {
     );
     let lines: String = CALLS
         .iter()
-        .map(|(call, _)| format!("status=0; said=$({busctl} {call} 2>&1) || status=$?; echo $status $said\n"))
+        .map(|(call, _)| {
+            format!("status=0; said=$({busctl} {call} 2>&1 </dev/null) || status=$?; echo $status $said\n")
+        })
         .collect();
-    system.write("/run/calls.sh", &lines);
-    let said = system.sh(&format!("cd / && {prefix} bash /run/calls.sh"));
+    let said = system.sh(&format!("cd / && {prefix} bash -s <<'END'\n{lines}END"));
     let said: Vec<String> = said.lines().map(ToOwned::to_owned).collect();
     assert_eq!(said.len(), CALLS.len(), "{said:#?}");
     said

@@ -131,6 +131,10 @@ fn a_password_on_the_terminal_is_an_answer(system: &System) {
     right.says(&["look at database backups", "to restore the backup", "AUTHENTICATION COMPLETE"]);
     assert!(!right.stderr.contains(PASSWORD), "it was echoed: {right}");
     assert_eq!(system.sh(exists), "1");
+    // Without any session, as after su in a container, there is an answer, too.
+    let service = format!("systemd-run --quiet --wait --pipe --collect --uid={PLAIN}");
+    let kept = system.try_sh(&format!("bash /run/typing.sh '{service}' {PASSWORD} 1 backupctl list")).ok();
+    kept.says(&["look at database backups", "AUTHENTICATION COMPLETE", "shop"]);
 }
 
 /// Answers each question for a password of a program on a terminal, in a unit that has its own session.

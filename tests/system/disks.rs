@@ -73,8 +73,26 @@ fn a_missing_one(system: &System) {
     refused.says(&["dependency"]);
     assert_eq!(system.backups(), backups);
     assert_eq!(system.sh("systemctl --failed --no-legend --plain | cut -d' ' -f1"), "srv-apps.mount");
+    the_schedule_shows_that_nothing_ran(system);
     system.sh("systemctl start backupd-create@shop");
     assert_eq!(system.backups().len(), backups.len() + 1);
     assert_eq!(system.daemon(), daemon);
     system.sh(&format!("cp /run/fstab /etc/fstab && systemctl daemon-reload && {start}"));
+    assert!(!system.sh("backupctl schedule --json=short").contains("\"last_run_failed\":true"));
+}
+
+/// The service whose mount is missing is not failed to systemd; to who asks for backups it is.
+fn the_schedule_shows_that_nothing_ran(system: &System) {
+    let exactly = "[Timer]\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
+    system.write("/etc/systemd/system/backupd-create@.timer.d/exactly.conf", exactly);
+    let file = "/etc/backupd/sources.d/app.toml";
+    system.sh(&format!(
+        "cp {file} /run/app.toml && echo 'schedule = \"*:*:0/2\"' >>{file}
+        systemctl daemon-reload && systemctl reload backupd && systemctl start timers.target"
+    ));
+    let failed = "backupctl schedule --json=short | grep -q \"last_run_failed.:true\"";
+    system.wait_for(failed);
+    assert!(system.sh("backupctl schedule").contains(" failed "));
+    assert_eq!(system.property("backupd-create@app", "ActiveState"), "inactive");
+    system.sh(&format!("cp /run/app.toml {file} && systemctl daemon-reload && systemctl reload backupd"));
 }

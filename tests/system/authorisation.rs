@@ -208,7 +208,8 @@ fn a_job_is_cancelled_by_who_started_it(system: &System) {
 
 fn the_journal_has_who_asked_for_what(system: &System) {
     let ids = system.sh(&format!("id -u {PLAIN}; id -u {ADMIN}; id -u {OPERATOR}"));
-    let lines = system.sh("journalctl -u backupd _TRANSPORT=journal -o json --no-pager | grep BACKUPD_CALL");
+    let lines = system
+        .sh("journalctl --sync && journalctl -u backupd _TRANSPORT=journal -o json --no-pager | grep BACKUPD_CALL");
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let entries = |id: &str, user: &str| -> Vec<Value> {
         let uid =

@@ -28,7 +28,7 @@ fn a_full_disk(system: &System) {
     assert!(!failed.status.success(), "{failed}");
     assert_eq!(system.property("backupd-create@shop", "ActiveState"), "failed");
     assert_eq!(system.property("backupd-create@shop", "ExecMainStatus"), "13");
-    let said = system.sh("journalctl -u backupd-create@shop -o cat --no-pager");
+    let said = system.sh("journalctl --sync && journalctl -u backupd-create@shop -o cat --no-pager");
     assert!(said.contains("/srv/small") && said.contains("A file system is full"), "{said}");
     assert!(system.sh("journalctl -u backupd BACKUPD_ERROR=NoSpace -o cat --no-pager").contains("job 2"));
 

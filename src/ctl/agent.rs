@@ -1,6 +1,6 @@
 //! The agent that asks for a password on this terminal, polkit's pkttyagent, while the daemon is called.
 //!
-//! Invariants: it answers for this process only, and only where no agent of a desktop does (`--fallback`); it is there
+//! Invariants: it answers for this process only, and only where no agent of a desktop can (`--fallback`); it is there
 //! before the first call, and gone when this is dropped. Where it cannot be had the daemon refuses, and says why.
 
 use std::{
@@ -41,7 +41,8 @@ impl Agent {
         fcntl(&notify, FcntlArg::F_SETFD(FdFlag::empty()))?;
         let child = Command::new("pkttyagent")
             .args(["--process", &std::process::id().to_string()])
-            .args(["--notify-fd", &notify.as_raw_fd().to_string(), "--fallback"])
+            .args(["--notify-fd", &notify.as_raw_fd().to_string()])
+            .args(may_have_session().then_some("--fallback"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()?;
@@ -59,6 +60,17 @@ impl Agent {
     }
 }
 
+/// Whether this process may belong to a session of logind, in which a desktop's agent could be. polkit looks for one there
+/// before it takes a fallback, and gives up where there is no session: after `su` in a container, say, or in a service.
+fn may_have_session() -> bool {
+    std::fs::read_to_string("/proc/self/cgroup").map_or(true, |groups| is_of_a_user(&groups))
+}
+
+/// Sessions, and the services of users, are below this slice (systemd.special(7)).
+fn is_of_a_user(groups: &str) -> bool {
+    groups.lines().any(|line| line.split('/').any(|group| group == "user.slice"))
+}
+
 impl Drop for Agent {
     fn drop(&mut self) {
         if let Ok(process) = i32::try_from(self.0.id()) {
@@ -72,6 +84,24 @@ impl Drop for Agent {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_below_the_slice_of_users() {
+        for session in [
+            "0::/user.slice/user-1000.slice/session-3.scope\n",
+            "12:pids:/x\n1:name=systemd:/user.slice/user-1000.slice/user@1000.service/app.slice/terminal.scope\n0::/\n",
+        ] {
+            assert!(is_of_a_user(session), "{session}");
+        }
+        for other in ["0::/system.slice/cron.service\n", "0::/\n", "", "0::/system.slice/my-user.slice.service\n"] {
+            assert!(!is_of_a_user(other), "{other}");
         }
     }
 }

@@ -54,8 +54,8 @@ impl Finished {
         match self.view.result.as_deref() {
             Some("done") => Ok(()),
             Some("canceled") => Err(CtlError::new(ErrorCode::Canceled, message("the job was cancelled"))),
-            Some("interrupted") => {
-                Err(CtlError::new(ErrorCode::ShuttingDown, message("the daemon stopped or died while the job ran")))
+            Some("interrupted") if self.view.error.is_none() => {
+                Err(CtlError::new(ErrorCode::Interrupted, "the daemon stopped or died while the job ran"))
             }
             _ => match &self.view.error {
                 Some(error) => Err(CtlError::of_job(&error.name, &error.message)),

@@ -1,5 +1,5 @@
 //! What systemd cannot know of the configuration by itself, written as drop-ins each time it reads its units
-//! (systemd.generator(7)): when sources are backed up, and which folders outside the daemon's own it needs.
+//! (systemd.generator(7)): when sources are backed up, which folders outside the daemon's own it needs, and which mounts.
 //!
 //! Invariants: nothing is written outside the folder that systemd gives; the units that are shipped stay what they are, and
 //! drop-ins in /etc come after these; what cannot be read costs its own drop-in only, and is said in the kernel's log.
@@ -36,6 +36,13 @@ pub fn generate(config_dir: &Path, output: &Path, template: &Path) -> Vec<String
             problems.push(format!("cannot write the timer of source {name}: {error}"));
         }
     }
+    for (name, source) in config.sources.iter().filter(|(_, source)| source.enabled) {
+        if let SourceKind::Sqlite(sqlite) = &source.kind
+            && let Err(error) = write_mounts(output, config_dir, name.as_str(), &sqlite.path)
+        {
+            problems.push(format!("cannot write the mounts of source {name}: {error}"));
+        }
+    }
     if let Err(error) = write_folders(output, &config, config_dir, &mut problems) {
         problems.push(format!("cannot write the folders of the daemon: {error}"));
     }
@@ -51,6 +58,23 @@ fn write_timer(output: &Path, template: &Path, name: &str, source: &Path, schedu
     let wants = output.join("timers.target.wants");
     fs::create_dir_all(&wants)?;
     symlink(template, wants.join(unit))
+}
+
+/// The file systems that a backup by its timer waits for: what lies below a mount point that is not mounted is not the
+/// database. It is the unit of this source that needs them: one that is missing shall stop neither the daemon nor others.
+fn write_mounts(output: &Path, config_dir: &Path, name: &str, database: &Path) -> io::Result<()> {
+    // SQLite follows links, systemd does not; a link's target may be on another file system.
+    let files =
+        BTreeSet::from([database.to_owned(), fs::canonicalize(database).unwrap_or_else(|_| database.to_owned())]);
+    let outside = files.iter().filter_map(|file| file.parent()).filter(|folder| !folder.starts_with(STATE));
+    let folders: BTreeSet<String> = outside.filter_map(quoted).collect();
+    if folders.is_empty() {
+        return Ok(());
+    }
+    let source = config_dir.join("sources.d").join(format!("{name}.toml"));
+    let lines: String = folders.iter().map(|word| format!("RequiresMountsFor=\"{word}\"\n")).collect();
+    let text = format!("{HEAD}[Unit]\nSourcePath={}\n{lines}", source.display());
+    write(&output.join(format!("backupd-create@{name}.service.d")), "50-mounts.conf", &text)
 }
 
 /// The folders outside of its own that the daemon writes to: the repository, and those of SQLite databases, beside which
@@ -173,6 +197,35 @@ mod tests {
         let expected = "RequiresMountsFor=\"/mnt/my backups/100%%\"\n\n[Service]\nProtectHome=tmpfs\nBindPaths=\"-/home/anna\"\n\
             ReadWritePaths=\"-/mnt/my backups\"\nReadWritePaths=\"-/srv/app\"\n";
         assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn a_source_waits_for_its_mounts_and_the_daemon_does_not() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = elsewhere.path().canonicalize().unwrap();
+        fs::write(elsewhere.join("real.db"), "").unwrap();
+        fs::create_dir(elsewhere.join("links")).unwrap();
+        symlink(elsewhere.join("real.db"), elsewhere.join("links/link.db")).unwrap();
+        let sqlite = |path: &Path| format!("type = \"sqlite\"\npath = \"{}\"\n", path.display());
+        let bench = Bench::new(
+            "",
+            &[
+                ("app", &sqlite(Path::new("/srv/my app/100%/app.db"))),
+                ("linked", &sqlite(&elsewhere.join("links/link.db"))),
+                ("in", &sqlite(Path::new("/var/lib/backupd/x.db"))),
+                ("off", &(sqlite(Path::new("/srv/off/x.db")) + "enabled = false\n")),
+                ("server", SHOP),
+            ],
+        );
+        assert!(bench.generate().is_empty());
+        let mounts = |name: &str| bench.read(&format!("backupd-create@{name}.service.d/50-mounts.conf"));
+        let app = mounts("app").unwrap();
+        assert!(app.ends_with("/app.toml\nRequiresMountsFor=\"/srv/my app/100%%\"\n"), "{app}");
+        let (link, target) = (elsewhere.join("links"), elsewhere.display());
+        let both = format!("RequiresMountsFor=\"{target}\"\nRequiresMountsFor=\"{}\"\n", link.display());
+        assert!(mounts("linked").unwrap().ends_with(&both), "{both}");
+        assert_eq!(["in", "off", "server"].map(mounts), [None, None, None]);
+        assert!(!bench.read("backupd.service.d/50-folders.conf").unwrap().contains("RequiresMountsFor"));
     }
 
     #[test]

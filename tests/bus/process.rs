@@ -174,6 +174,7 @@ async fn a_killed_daemon_leaves_a_history_too() {
     let process = Process::start(folder, &[]); // Over the stale socket.
     let jobs = process.manager().await.list_jobs(0).await.unwrap();
     assert_eq!((jobs[0].id, jobs[0].result.as_str()), (number, "interrupted"));
+    assert_eq!(jobs[0].error_name, "org.backupd1.Error.Interrupted");
 }
 
 #[test]

@@ -45,6 +45,8 @@ fn one_that_is_killed_comes_back(system: &System) {
     assert!(!unit.status.success(), "{unit}");
     assert_eq!(system.property("backupd-create@shop", "ExecMainStatus"), "42");
     assert_eq!(system.last_result(), "interrupted");
+    let entry = "journalctl --sync && journalctl -u backupd BACKUPD_RESULT=interrupted BACKUPD_ERROR=Interrupted -o cat --no-pager";
+    assert!(system.sh(entry).contains("the daemon died or was killed"));
     system.let_backups_go_on();
     assert_eq!(system.backups(), backups);
     system.sh("backupctl create shop && backupctl verify --level=data");

@@ -22,11 +22,15 @@ macro_rules! on_each_system {
     };
 }
 
+mod authorisation;
 mod credentials;
 mod database;
+mod disks;
 mod failing;
 mod first_run;
+mod journal;
 mod machine;
+mod memory;
 mod package;
 mod reloading;
 mod sandbox;

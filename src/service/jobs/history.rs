@@ -187,10 +187,11 @@ fn interrupt(record: &mut JobRecord) {
         BACKUPD_JOB_NUMBER = record.number,
         BACKUPD_JOB_TYPE = record.job_type.as_str(),
         BACKUPD_RESULT = JobResult::Interrupted.as_str(),
+        BACKUPD_ERROR = ErrorCode::Interrupted.name(),
         "{message}"
     );
     record.result = Some(JobResult::Interrupted);
-    record.error = Some(JobError::new(ErrorCode::Failed, message));
+    record.error = Some(JobError::new(ErrorCode::Interrupted, message));
     record.end_time = now_micros().max(record.start_time);
 }
 
@@ -258,7 +259,8 @@ mod tests {
             assert_eq!(history.get(1).unwrap().result, Some(JobResult::Done));
             let interrupted = history.get(2).unwrap();
             assert_eq!(interrupted.result, Some(JobResult::Interrupted));
-            assert!(interrupted.error.is_some() && interrupted.end_time >= interrupted.start_time);
+            assert_eq!(interrupted.error.unwrap().name, "Interrupted");
+            assert!(interrupted.end_time >= interrupted.start_time);
             assert_eq!(history.highest(), 2);
             history.record(&record(4, Some(JobResult::Failed)));
             drop(history);

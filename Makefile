@@ -8,6 +8,9 @@ PROGRAMS ?= target/release
 # The bus looks for policies in these places only.
 DBUS_POLICY_DIR ?= $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/dbus-1/system.d
 
+# Debian's own packages have theirs in share/zsh/vendor-completions.
+ZSH_COMPLETIONS_DIR ?= $(PREFIX)/share/zsh/site-functions
+
 # The fast deflate, where its library is.
 ISAL = $(shell [ "$$(uname -m)" = x86_64 ] && pkg-config --exists libisal 2>/dev/null && echo isal)
 RELEASE_FEATURES = $(if $(ISAL),--features $(ISAL))
@@ -58,6 +61,8 @@ install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" src/bus/org.backupd1.xml
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/backupd" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/*.md
 	cp -R --no-preserve=ownership docs/examples "$(DESTDIR)$(PREFIX)/share/doc/backupd/"
+	install -D -m 644 packaging/completions/backupctl.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/backupctl"
+	install -D -m 644 -t "$(DESTDIR)$(ZSH_COMPLETIONS_DIR)" packaging/completions/_backupctl
 	for page in docs/man/*.[1-8]; do \
 	    install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
 	done

@@ -71,6 +71,10 @@ install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
 deb: all ## build the Debian package (target/debian); the same programs give the same bytes
 	packaging/build-deb
 
+.PHONY: rpm
+rpm: all ## build the RPM package (target/rpm), with rpmbuild; the same programs give the same bytes
+	packaging/build-rpm
+
 .PHONY: deps
 deps: ## install what building and testing need (root on Debian), or say what is missing
 	@tests/scripts/install-dependencies

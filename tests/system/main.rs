@@ -29,5 +29,6 @@ mod first_run;
 mod machine;
 mod package;
 mod reloading;
+mod rpm;
 mod sandbox;
 mod upgrading;

@@ -33,7 +33,7 @@ fn lintian_finds_nothing_that_is_not_explained() {
 }
 
 /// Whether these programs are there; without, the test is skipped, visibly, and with `CI` set it fails.
-fn tools(names: &[&str]) -> bool {
+pub fn tools(names: &[&str]) -> bool {
     use std::io::Write as _;
     let missing: Vec<_> = names.iter().filter(|name| !run(Command::new("which").arg(name)).status.success()).collect();
     if missing.is_empty() {

@@ -19,7 +19,7 @@ comma := ,
 
 .PHONY: all
 all: deps ## build the programs (target/release)
-	$(CARGO) build --release --locked $(RELEASE_FEATURES)
+	packaging/reproducible $(CARGO) build --release --locked $(RELEASE_FEATURES)
 
 .PHONY: test
 test: lint ## lint, then every test (about fifteen minutes on two cores)
@@ -37,7 +37,7 @@ test-long: all ## what takes more than half an hour: the memory of a 10 GB backu
 
 .PHONY: bench
 bench: all ## measure against pg_dump, gzip, zstd, restic; writes docs/benchmarks.md (under 15 minutes)
-	CARGO="$(CARGO)" benches/run.sh
+	CARGO="packaging/reproducible $(CARGO)" benches/run.sh
 
 .PHONY: demo
 demo: all ## back up, verify, restore and compare a sample database on a throwaway server
@@ -74,6 +74,10 @@ deb: all ## build the Debian package (target/debian); the same programs give the
 .PHONY: rpm
 rpm: all ## build the RPM package (target/rpm), with rpmbuild; the same programs give the same bytes
 	packaging/build-rpm
+
+.PHONY: reproducible
+reproducible: deps ## build the last commit twice, in folders of other names, and compare (twice as long as `make`)
+	CARGO="$(CARGO)" packaging/compare-builds $(RELEASE_FEATURES)
 
 .PHONY: deps
 deps: ## install what building and testing need (root on Debian), or say what is missing

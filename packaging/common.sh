@@ -33,10 +33,22 @@ stage() { # FOLDER [VARIABLE=VALUE of make]...
     make --no-print-directory -s -C "$root" install PROGRAMS="$programs" PREFIX=/usr DESTDIR="$tree" "$@"
     binaries=("$tree"/usr/{bin/backupctl,libexec/backupd,lib/systemd/system-generators/backupd-generator})
     strip --strip-unneeded --remove-section=.comment --remove-section=.note "${binaries[@]}"
+    if [ -z "$fast" ]; then no_build_paths; fi
     find "$tree/usr/share/man" -type f -exec gzip -9n {} +
     install -D -m 644 "$root/docs/examples/backupd.toml" "$tree/etc/backupd/backupd.toml"
     install -d -m 755 "$tree/etc/backupd/sources.d"
     install -d -m 700 "$tree/etc/backupd/credentials" "$tree/etc/backupd/credentials.encrypted"
+}
+
+# Programs for others say nothing of the machine that built them, and are the same wherever they are built.
+no_build_paths() {
+    local path
+    for path in "$root" "${CARGO_HOME:-$HOME/.cargo}" "$(dirname "$programs")"; do
+        if grep -qaF "$path/" "${binaries[@]}"; then
+            echo "${0##*/}: the programs have the path $path: build them with \`make\`, which runs cargo by packaging/reproducible" >&2
+            exit 1
+        fi
+    done
 }
 
 # Gives everything in a folder the one time.

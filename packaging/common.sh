@@ -26,7 +26,8 @@ read_options() { # OPTION...
     output=$(realpath "$output")
 }
 
-# Installs what every package has into a folder: `make install`, without what only a debugger reads, and the configuration.
+# Installs what every package has into a folder: `make install`, without what only a debugger reads, with the configuration and the licences
+# of what is compiled in.
 stage() { # FOLDER [VARIABLE=VALUE of make]...
     local tree=$1
     shift
@@ -34,6 +35,7 @@ stage() { # FOLDER [VARIABLE=VALUE of make]...
     binaries=("$tree"/usr/{bin/backupctl,libexec/backupd,lib/systemd/system-generators/backupd-generator})
     strip --strip-unneeded --remove-section=.comment --remove-section=.note "${binaries[@]}"
     if [ -z "$fast" ]; then no_build_paths; fi
+    "$root/packaging/third-party-notices" | gzip -9n >"$tree/usr/share/doc/backupd/third-party-notices.gz"
     find "$tree/usr/share/man" -type f -exec gzip -9n {} +
     install -D -m 644 "$root/docs/examples/backupd.toml" "$tree/etc/backupd/backupd.toml"
     install -d -m 755 "$tree/etc/backupd/sources.d"

@@ -2,8 +2,8 @@
 
 use std::{fs, os::unix::net::UnixListener, path::Path, process::Command, time::Duration};
 
-use super::message_bus::MessageBus;
-use crate::common::{Daemon, Scratch, Server, World, postgres_source, project_file, run, run_within};
+use super::message_bus::{MessageBus, OnBus};
+use crate::common::{Daemon, Scratch, Server, World, postgres_source, project_file, run, run_within, wait_until};
 
 const BACKUPCTL: &str = env!("CARGO_BIN_EXE_backupctl");
 
@@ -186,4 +186,19 @@ fn no_daemon_is_started_for_a_completion() {
     // Who calls it in earnest does have it started.
     assert_eq!(run(bus.client(BACKUPCTL).arg("sources")).status.code(), Some(69));
     assert!(mark.exists());
+}
+
+#[test]
+fn only_a_job_that_runs_is_offered_to_be_cancelled() {
+    let place = "data-begun";
+    let on = OnBus::start(Some(place));
+    let offered =
+        |verb| run(on.bus.client(BACKUPCTL).args(["complete", "zsh", "backupctl", verb, ""])).ok().text().to_owned();
+    assert_eq!(offered("cancel"), "");
+    run(on.bus.client(BACKUPCTL).args(["create", "--no-block", "shop"])).ok();
+    wait_until("the job is held", || on.is_held_at(place));
+    assert!(offered("cancel").starts_with("1\tcreate shop "), "{}", offered("cancel"));
+    on.release(place);
+    wait_until("none runs", || offered("cancel").is_empty());
+    assert_eq!(offered("jobs"), "1\tcreate shop done\n");
 }

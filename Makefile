@@ -45,9 +45,9 @@ demo: all ## back up, verify, restore and compare a sample database on a throwaw
 
 .PHONY: install
 install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
-	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/libexec" $(PROGRAMS)/backupd
-	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/bin" $(PROGRAMS)/backupctl
-	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators" $(PROGRAMS)/backupd-generator
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/libexec" "$(PROGRAMS)/backupd"
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/bin" "$(PROGRAMS)/backupctl"
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators" "$(PROGRAMS)/backupd-generator"
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d"
 	for unit in systemd/backupd*.service systemd/backupd*.timer; do \
 	    sed 's|=/usr/|=$(PREFIX)/|' "$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}" || exit 1; \

@@ -8,6 +8,9 @@ PROGRAMS ?= target/release
 # The bus looks for policies in these places only.
 DBUS_POLICY_DIR ?= $(if $(filter /usr,$(PREFIX)),/usr/share,/etc)/dbus-1/system.d
 
+# Debian's own packages have theirs in share/zsh/vendor-completions.
+ZSH_COMPLETIONS_DIR ?= $(PREFIX)/share/zsh/site-functions
+
 # The fast deflate, where its library is.
 ISAL = $(shell [ "$$(uname -m)" = x86_64 ] && pkg-config --exists libisal 2>/dev/null && echo isal)
 RELEASE_FEATURES = $(if $(ISAL),--features $(ISAL))
@@ -16,7 +19,7 @@ comma := ,
 
 .PHONY: all
 all: deps ## build the programs (target/release)
-	$(CARGO) build --release --locked $(RELEASE_FEATURES)
+	packaging/reproducible $(CARGO) build --release --locked $(RELEASE_FEATURES)
 
 .PHONY: test
 test: lint ## lint, then every test (about fifteen minutes on two cores)
@@ -34,7 +37,7 @@ test-long: all ## what takes more than half an hour: the memory of a 10 GB backu
 
 .PHONY: bench
 bench: all ## measure against pg_dump, gzip, zstd, restic; writes docs/benchmarks.md (under 15 minutes)
-	CARGO="$(CARGO)" benches/run.sh
+	CARGO="packaging/reproducible $(CARGO)" benches/run.sh
 
 .PHONY: demo
 demo: all ## back up, verify, restore and compare a sample database on a throwaway server
@@ -42,9 +45,9 @@ demo: all ## back up, verify, restore and compare a sample database on a throwaw
 
 .PHONY: install
 install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
-	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/libexec" $(PROGRAMS)/backupd
-	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/bin" $(PROGRAMS)/backupctl
-	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators" $(PROGRAMS)/backupd-generator
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/libexec" "$(PROGRAMS)/backupd"
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/bin" "$(PROGRAMS)/backupctl"
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system-generators" "$(PROGRAMS)/backupd-generator"
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d"
 	for unit in systemd/backupd*.service systemd/backupd*.timer; do \
 	    sed 's|=/usr/|=$(PREFIX)/|' "$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}" || exit 1; \
@@ -58,6 +61,8 @@ install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" src/bus/org.backupd1.xml
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/backupd" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/*.md
 	cp -R --no-preserve=ownership docs/examples "$(DESTDIR)$(PREFIX)/share/doc/backupd/"
+	install -D -m 644 packaging/completions/backupctl.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/backupctl"
+	install -D -m 644 -t "$(DESTDIR)$(ZSH_COMPLETIONS_DIR)" packaging/completions/_backupctl
 	for page in docs/man/*.[1-8]; do \
 	    install -D -m 644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}" || exit 1; \
 	done
@@ -65,6 +70,14 @@ install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
 .PHONY: deb
 deb: all ## build the Debian package (target/debian); the same programs give the same bytes
 	packaging/build-deb
+
+.PHONY: rpm
+rpm: all ## build the RPM package (target/rpm), with rpmbuild; the same programs give the same bytes
+	packaging/build-rpm
+
+.PHONY: reproducible
+reproducible: deps ## build the last commit twice, in folders of other names, and compare (twice as long as `make`)
+	CARGO="$(CARGO)" packaging/compare-builds $(RELEASE_FEATURES)
 
 .PHONY: deps
 deps: ## install what building and testing need (root on Debian), or say what is missing
@@ -76,4 +89,4 @@ clean: ## remove what was built
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 14

@@ -4,7 +4,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::{
     config,
@@ -55,7 +55,7 @@ pub struct Common {
     #[arg(long, global = true)]
     pub no_daemon: bool,
     /// The folder of the repository, with --no-daemon
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub repository: Option<PathBuf>,
 }
 
@@ -456,7 +456,7 @@ pub enum ConfigVerb {
     /// Check all files of the configuration, without a daemon
     Check {
         /// The directory of backupd.toml
-        #[arg(long, value_name = "DIR", default_value = config::DEFAULT_DIRECTORY)]
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = config::DEFAULT_DIRECTORY)]
         config_dir: PathBuf,
     },
 }

@@ -2,7 +2,11 @@
 
 use std::{io, str::FromStr as _, time::Duration};
 
-use zbus::{Address, Connection, connection::Builder, proxy::CacheProperties};
+use zbus::{
+    Address, Connection,
+    connection::Builder,
+    proxy::{CacheProperties, MethodFlags},
+};
 
 use super::{
     agent::Agent,
@@ -29,7 +33,7 @@ enum Route {
 /// A connection to the daemon.
 pub(crate) struct Client {
     route: Route,
-    ask: bool,
+    flags: MethodFlags,
     manager: Manager,
     /// Asks on the terminal for as long as the client is there.
     _agent: Option<Agent>,
@@ -41,13 +45,24 @@ impl Client {
     /// # Errors
     /// `DaemonUnreachable`, saying where nobody answered; `InvalidArgs` for an address that is none.
     pub(crate) async fn connect(common: &Common) -> Result<Self, CtlError> {
-        let route = Route::of(common, std::env::var("BACKUPD_ADDRESS").ok());
+        let route = Route::of(common.address.as_deref(), common.bus, std::env::var("BACKUPD_ADDRESS").ok());
         // Without a message bus nobody is asked anything: only root and the daemon's user get in. root never is.
         let root = nix::unistd::geteuid().is_root();
         let ask = !common.no_ask_password && !root && matches!(route, Route::Bus(_));
-        let manager = route.connect(ask).await?;
+        let flags = if ask { MethodFlags::ALLOW_INTERACTIVE_AUTH } else { MethodFlags::empty() };
+        let manager = route.connect(flags).await?;
         let agent = if ask && route == Route::Bus(Bus::System) { Agent::start() } else { None };
-        Ok(Self { route, ask, manager, _agent: agent })
+        Ok(Self { route, flags, manager, _agent: agent })
+    }
+
+    /// The interface of a daemon that runs, for a question that nobody asked aloud: no person is asked for a password, and
+    /// the bus does not start a daemon.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub(crate) async fn for_completion(address: Option<&str>, bus: Option<Bus>) -> Result<Manager, CtlError> {
+        let route = Route::of(address, bus, std::env::var("BACKUPD_ADDRESS").ok());
+        route.connect(MethodFlags::NO_AUTO_START).await
     }
 
     /// The daemon's interface.
@@ -60,26 +75,25 @@ impl Client {
     /// # Errors
     /// As [`Client::connect`].
     pub(crate) async fn reconnect(&mut self) -> Result<(), CtlError> {
-        self.manager = self.route.connect(self.ask).await?;
+        self.manager = self.route.connect(self.flags).await?;
         Ok(())
     }
 }
 
 impl Route {
-    fn of(common: &Common, variable: Option<String>) -> Self {
-        let given = common.address.clone();
-        match (given, common.bus) {
-            (Some(address), _) => Self::Peer(address),
+    fn of(address: Option<&str>, bus: Option<Bus>, variable: Option<String>) -> Self {
+        match (address, bus) {
+            (Some(address), _) => Self::Peer(address.to_owned()),
             (None, Some(bus)) => Self::Bus(bus),
             (None, None) => variable.filter(|a| !a.is_empty()).map_or(Self::Bus(Bus::System), Self::Peer),
         }
     }
 
-    async fn connect(&self, ask: bool) -> Result<Manager, CtlError> {
+    async fn connect(&self, flags: MethodFlags) -> Result<Manager, CtlError> {
         let unreachable = |why: String| {
             CtlError::new(ErrorCode::DaemonUnreachable, format!("cannot connect to {}: {why}", self.name()))
         };
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.open(ask)).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.open(flags)).await {
             Err(_) => Err(unreachable(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
             Ok(Err(zbus::Error::Connection(error, _))) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let message = format!("you may not connect to {}: {error}", self.name());
@@ -93,16 +107,17 @@ impl Route {
         }
     }
 
-    async fn open(&self, ask: bool) -> zbus::Result<Manager> {
+    async fn open(&self, flags: MethodFlags) -> zbus::Result<Manager> {
         let builder = match self {
             Self::Peer(address) => Builder::address(Address::from_str(address)?).p2p(),
             Self::Bus(Bus::System) => Builder::system(),
             Self::Bus(Bus::Session) => Builder::session(),
         };
-        let limit = if ask { ASKING_TIMEOUT } else { CALL_TIMEOUT };
+        let asks = flags.contains(MethodFlags::ALLOW_INTERACTIVE_AUTH);
+        let limit = if asks { ASKING_TIMEOUT } else { CALL_TIMEOUT };
         let connection: Connection = builder.method_timeout(limit).build().await?;
         let proxy = ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
-        Ok(Manager::new(proxy, ask))
+        Ok(Manager::new(proxy, flags))
     }
 
     fn name(&self) -> String {
@@ -123,7 +138,8 @@ mod tests {
 
     fn route(line: &str, variable: Option<&str>) -> Route {
         let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
-        Route::of(&arguments.common, variable.map(str::to_owned))
+        let common = &arguments.common;
+        Route::of(common.address.as_deref(), common.bus, variable.map(str::to_owned))
     }
 
     #[test]
@@ -140,10 +156,10 @@ mod tests {
     async fn nobody_there_is_said_with_the_address() {
         let folder = tempfile::tempdir().unwrap();
         let address = format!("unix:path={}/socket", folder.path().display());
-        let error = Route::Peer(address.clone()).connect(false).await.map(|_| ()).unwrap_err();
+        let error = Route::Peer(address.clone()).connect(MethodFlags::empty()).await.map(|_| ()).unwrap_err();
         assert_eq!(error.exit_code(), 69);
         assert!(error.to_string().contains(&address), "{error}");
-        let error = Route::Peer("nonsense".to_owned()).connect(false).await.map(|_| ()).unwrap_err();
+        let error = Route::Peer("nonsense".to_owned()).connect(MethodFlags::empty()).await.map(|_| ()).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{error}");
     }
 }

@@ -1,4 +1,5 @@
-//! The daemon's interface as this program calls it: with leave to ask a person for authentication, or without.
+//! The daemon's interface as this program calls it: with leave to ask a person for authentication or to start a daemon, or
+//! without.
 //!
 //! Invariant: every method of the daemon's is here, so that none goes out without the flag by mistake; a test compares.
 
@@ -15,8 +16,8 @@ use crate::bus::{
 #[derive(Debug, Clone)]
 pub(crate) struct Manager {
     proxy: ManagerProxy<'static>,
-    /// Whether a person may be asked.
-    ask: bool,
+    /// Whether a person may be asked, and whether the bus may start the daemon.
+    flags: MethodFlags,
 }
 
 impl Deref for Manager {
@@ -68,9 +69,9 @@ methods! {
 }
 
 impl Manager {
-    /// With `ask`, calls may wait for a person.
-    pub(crate) fn new(proxy: ManagerProxy<'static>, ask: bool) -> Self {
-        Self { proxy, ask }
+    /// All calls carry these flags.
+    pub(crate) fn new(proxy: ManagerProxy<'static>, flags: MethodFlags) -> Self {
+        Self { proxy, flags }
     }
 
     async fn call<B, R>(&self, member: &'static str, body: &B) -> zbus::Result<R>
@@ -78,10 +79,7 @@ impl Manager {
         B: serde::ser::Serialize + zbus::DynamicType,
         R: for<'d> zbus::wire::DynamicDeserialize<'d>,
     {
-        if !self.ask {
-            return self.proxy.inner().call(member, body).await;
-        }
-        let answer = self.proxy.inner().call_with_flags(member, MethodFlags::ALLOW_INTERACTIVE_AUTH, body).await?;
+        let answer = self.proxy.inner().call_with_flags(member, self.flags, body).await?;
         // There is none only where none was asked for.
         answer.ok_or(zbus::Error::InvalidReply)
     }

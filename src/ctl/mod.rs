@@ -3,6 +3,7 @@
 //! - `arguments`: the command line; `verbs`: one file per verb; `selector`: how a backup is named on it.
 //! - `client`: the way to the daemon; `manager`: its interface; `agent`: who asks for a password meanwhile; `follow`: waiting for a job without missing or inventing its end.
 //! - `no_daemon`: the verbs that only read, on a repository where nothing runs.
+//! - `complete`: what the completion scripts of shells ask.
 //! - `output`, `table`, `human`, `progress`, `confirm`: what people and scripts see.
 //! - `systemd`: the system's systemd on the bus; `timers`: what systemd knows of the backups to come.
 //! - `error`: what went wrong, with the exit code and the hint of the one table of errors.
@@ -13,6 +14,7 @@
 mod agent;
 pub mod arguments;
 mod client;
+mod complete;
 mod confirm;
 mod error;
 mod follow;
@@ -37,6 +39,9 @@ use crate::model::ErrorCode;
 /// Runs `backupctl` with the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = complete::answer(&std::env::args_os().collect::<Vec<_>>()) {
+        return code;
+    }
     let arguments = Arguments::parse();
     let output = Output::new(&arguments.common);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -8,6 +8,7 @@
 mod common;
 
 mod busctl;
+mod completion;
 mod gdbus;
 mod journal;
 mod log_control;

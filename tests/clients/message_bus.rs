@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -12,7 +13,8 @@ const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>session</type>
-  <listen>unix:path=@SOCKET@</listen>
+  <listen>unix:path=@FOLDER@/bus</listen>
+  <servicedir>@FOLDER@/services</servicedir>
   <auth>EXTERNAL</auth>
   <policy context="default">
     <allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_sender="*"/>
@@ -24,14 +26,16 @@ const CONFIGURATION: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D
 pub struct MessageBus {
     daemon: Child,
     pub address: String,
-    _folder: Scratch,
+    folder: Scratch,
 }
 
 impl MessageBus {
     pub fn start() -> Self {
         let folder = Scratch::new();
-        let (socket, configuration) = (folder.join("bus"), folder.join("bus.conf"));
-        fs::write(&configuration, CONFIGURATION.replace("@SOCKET@", &socket.display().to_string())).expect("bus.conf");
+        let configuration = folder.join("bus.conf");
+        fs::create_dir(folder.join("services")).expect("a folder for services");
+        let text = CONFIGURATION.replace("@FOLDER@", &folder.path().display().to_string());
+        fs::write(&configuration, text).expect("bus.conf");
         let mut daemon = Command::new("dbus-daemon")
             .arg(format!("--config-file={}", configuration.display()))
             .args(["--nofork", "--print-address"])
@@ -40,7 +44,18 @@ impl MessageBus {
             .expect("start dbus-daemon");
         let mut address = String::new();
         BufReader::new(daemon.stdout.take().expect("piped")).read_line(&mut address).expect("the bus's address");
-        Self { daemon, address: address.trim().to_owned(), _folder: folder }
+        Self { daemon, address: address.trim().to_owned(), folder }
+    }
+
+    /// Lets the bus start the daemon where somebody calls it: it only leaves the file whose path this gives.
+    pub fn activate(&self) -> PathBuf {
+        let mark = self.folder.join("started");
+        let service = format!("[D-BUS Service]\nName=org.backupd1\nExec=/bin/touch {}\n", mark.display());
+        fs::write(self.folder.join("services/org.backupd1.service"), service).expect("a service");
+        let mut reload = self.client("dbus-send");
+        reload.args(["--system", "--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus"]);
+        run(reload.arg("org.freedesktop.DBus.ReloadConfig")).ok();
+        mark
     }
 
     /// A client program, for which this is the system bus.

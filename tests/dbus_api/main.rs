@@ -1,13 +1,15 @@
-//! `docs/dbus-api.md` is made from the contract `src/bus/org.backupd1.xml`, never by hand, and tells the truth.
+//! `docs/dbus-api.md` and `docs/man/org.backupd1.5` are made from the contract `src/bus/org.backupd1.xml`, never by hand, and tell the truth.
 //!
 //! `BACKUPD_UPDATE_DOCS=1 cargo test --test dbus_api` writes it again.
 //! - `contract`: reads the XML and its comments, and refuses what has no documentation.
 //! - `document`: writes the page; `introduction.md` and `examples.md` are the parts of it that people write.
+//! - `manual`: makes the manual page of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation is what a test reports")]
 
 mod contract;
 mod document;
+mod manual;
 
 use std::{collections::HashMap, env, fs};
 
@@ -29,14 +31,16 @@ use zbus::{OwnedVariant, Variant};
 type Wire = HashMap<String, OwnedVariant>;
 
 #[test]
-fn the_document_is_the_contract() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/dbus-api.md");
+fn the_documents_are_the_contract() {
     let document = document::of(&Contract::read());
-    if env::var_os("BACKUPD_UPDATE_DOCS").is_some() {
-        fs::write(path, &document).unwrap();
+    for (name, text) in [("dbus-api.md", &document), ("man/org.backupd1.5", &manual::of(&document))] {
+        let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
+        if env::var_os("BACKUPD_UPDATE_DOCS").is_some() {
+            fs::write(&path, text).unwrap();
+        }
+        let written = fs::read_to_string(path).unwrap_or_default();
+        assert!(written == *text, "docs/{name} is stale: run BACKUPD_UPDATE_DOCS=1 cargo test --test dbus_api");
     }
-    let written = fs::read_to_string(path).unwrap_or_default();
-    assert!(written == document, "docs/dbus-api.md is stale: run BACKUPD_UPDATE_DOCS=1 cargo test --test dbus_api");
 }
 
 #[test]

@@ -122,14 +122,19 @@ impl System {
 
     /// Installs the package of this version.
     pub fn install(&self, version: &'static str) -> Finished {
-        let package = package(version);
-        let name = package.file_name().expect("a name").to_str().expect("UTF-8").to_owned();
-        fs::copy(&package, self.share().join(&name)).expect("hand the package in");
+        let package = self.hand_in(&package(version));
         self.try_sh(&format!(
             "DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 \
-             --allow-downgrades /run/share/{name} 2>&1"
+             --allow-downgrades {package} 2>&1"
         ))
         .ok()
+    }
+
+    /// Copies a file in; gives its path there.
+    pub fn hand_in(&self, file: &Path) -> String {
+        let name = file.file_name().expect("a name").to_str().expect("UTF-8");
+        fs::copy(file, self.share().join(name)).expect("hand a file in");
+        format!("/run/share/{name}")
     }
 
     /// A PostgreSQL server with the database `shop`, which belongs to an ordinary role, as those of applications do.
@@ -189,7 +194,7 @@ impl System {
     /// What the newest job came to.
     pub fn last_result(&self) -> String {
         let jobs = self.json("backupctl jobs --json=short");
-        let newest = jobs.as_array().expect("an array").iter().max_by_key(|job| job["id"].as_u64());
+        let newest = jobs.as_array().expect("an array").iter().max_by_key(|job| job["number"].as_u64());
         newest.expect("a job")["result"].as_str().unwrap_or_default().to_owned()
     }
 
@@ -226,11 +231,15 @@ pub fn package(version: &'static str) -> PathBuf {
     made.entry(version).or_insert_with(|| build_package(version, &folder)).clone()
 }
 
+/// The folder of the programs under test.
+pub fn programs() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_backupd")).parent().expect("a folder")
+}
+
 /// Builds the package of the programs under test into a folder.
 pub fn build_package(version: &str, folder: &Path) -> PathBuf {
-    let programs = Path::new(env!("CARGO_BIN_EXE_backupd")).parent().expect("a folder");
     let mut command = Command::new(project_file("packaging/build-deb"));
-    command.args(["--fast", "--version", version]).arg("--programs").arg(programs).arg("--output").arg(folder);
+    command.args(["--fast", "--version", version]).arg("--programs").arg(programs()).arg("--output").arg(folder);
     PathBuf::from(run(&mut command).ok().text().trim_end())
 }
 

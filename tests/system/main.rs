@@ -33,6 +33,7 @@ mod machine;
 mod memory;
 mod package;
 mod reloading;
+mod rpm;
 mod sandbox;
 mod sources;
 mod upgrading;

@@ -32,8 +32,24 @@ fn lintian_finds_nothing_that_is_not_explained() {
     assert!(!finished.text().contains("mismatched-override"), "{finished}");
 }
 
+#[test]
+fn the_licences_of_what_is_compiled_in_are_there() {
+    if !tools(&["dpkg-deb", "dpkg-shlibdeps", "strip", "make"]) {
+        return;
+    }
+    let folder = Scratch::new();
+    run(Command::new("dpkg-deb").arg("-x").arg(package(VERSION)).arg(folder.path())).ok();
+    let notices = folder.join("usr/share/doc/backupd/third-party-notices.gz");
+    let notices = run(Command::new("gunzip").arg("-c").arg(notices)).ok();
+    // A crate, and C that a crate brings along in a folder below its own.
+    for text in ["\nrusqlite 0.", "Copyright 2016 Eric Biggers", "Meta Platforms, Inc."] {
+        assert!(notices.text().contains(text), "{text:?} is missing");
+    }
+    assert!(!notices.text().contains("\nroxmltree "), "only tests need it");
+}
+
 /// Whether these programs are there; without, the test is skipped, visibly, and with `CI` set it fails.
-fn tools(names: &[&str]) -> bool {
+pub fn tools(names: &[&str]) -> bool {
     use std::io::Write as _;
     let missing: Vec<_> = names.iter().filter(|name| !run(Command::new("which").arg(name)).status.success()).collect();
     if missing.is_empty() {

@@ -107,6 +107,8 @@ impl TryFrom<BackupRow> for BackupSummary {
             proof: proofs.into_iter().find(|p| p.as_str() == row.proof).ok_or_else(|| unknown("proof", &row.proof))?,
             verified_at: row.verified_at,
             damaged: row.damaged,
+            // The filter of the listing tells.
+            suspect: false,
             incomplete: row.incomplete,
             description: row.description,
             tags: row.tags,
@@ -114,7 +116,7 @@ impl TryFrom<BackupRow> for BackupSummary {
     }
 }
 
-/// The fields of a [`BackupRow`] by name and its run's id, as `GetBackup` gives them.
+/// The fields of a [`BackupRow`] by name, its run's id and whether it is suspect, as `GetBackup` gives them.
 #[must_use]
 pub fn backup_properties(summary: &BackupSummary) -> HashMap<&'static str, Variant<'static>> {
     let row = BackupRow::from(summary);
@@ -135,6 +137,7 @@ pub fn backup_properties(summary: &BackupSummary) -> HashMap<&'static str, Varia
         ("proof", row.proof.into()),
         ("verified-at", row.verified_at.into()),
         ("damaged", row.damaged.into()),
+        ("suspect", summary.suspect.into()),
         ("incomplete", row.incomplete.into()),
         ("description", row.description.into()),
         ("tags", row.tags.into()),

@@ -33,6 +33,7 @@ pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use source::{SourceConfig, SourceKind};
 pub use sqlite::{SqliteCheck, SqliteConfig};
+pub(crate) use units::parse_size;
 
 use crate::model::SourceName;
 

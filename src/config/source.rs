@@ -10,6 +10,9 @@ use super::{
     values,
 };
 
+/// `suspicious_loss` where none is configured, percent.
+const SUSPICIOUS_LOSS: u64 = 50;
+
 /// One source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
@@ -23,6 +26,9 @@ pub struct SourceConfig {
     pub timeout: Option<Duration>,
     /// How many plaintext bytes a backup may have.
     pub max_size: Option<u64>,
+    /// The share of rows, bytes or tables, in percent, that a backup may lack against the one before without being
+    /// suspect; 100 for any.
+    pub suspicious_loss: u64,
     /// What it is.
     pub kind: SourceKind,
 }
@@ -72,11 +78,12 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
     if max_size == Some(0) {
         root.problem("max_size", "allows no backup at all; leave the key out for no limit");
     }
+    let suspicious_loss = root.take("suspicious_loss", values::integer(1..=100)).unwrap_or(SUSPICIOUS_LOSS);
     let kind = if is_sqlite {
         sqlite::read(&mut root).map(SourceKind::Sqlite)
     } else {
         postgres::read(&mut root).map(|config| SourceKind::Postgres(Box::new(config)))
     };
     root.finish();
-    Some(SourceConfig { enabled, description, schedule, timeout, max_size, kind: kind? })
+    Some(SourceConfig { enabled, description, schedule, timeout, max_size, suspicious_loss, kind: kind? })
 }

@@ -204,6 +204,12 @@ pub struct ListArguments {
     /// Only backups of this day or time, or earlier
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Only backups that are known to be damaged
+    #[arg(long)]
+    pub damaged: bool,
+    /// Only backups that hold suspiciously less than an earlier one
+    #[arg(long)]
+    pub suspect: bool,
 }
 
 /// Which backup.
@@ -369,6 +375,9 @@ pub struct VerifyArguments {
     /// All backups of this source
     #[arg(long)]
     pub source: Option<String>,
+    /// Only so much, what was not verified for longest first: a share such as 10%, or a size such as 5GiB
+    #[arg(long, value_name = "SHARE|SIZE", default_value = "", hide_default_value = true, conflicts_with = "backup")]
+    pub subset: String,
     /// How deep to look
     #[arg(long, value_enum, default_value_t = Level::Packs)]
     pub level: Level,

@@ -25,6 +25,8 @@ messages! {
     DAMAGE_FOUND = "7d2d74fd22a4465d8a5200549d403835";
     /// A backup was made without something of its database.
     BACKUP_INCOMPLETE = "9d6692c0f1fc4156944962b6b9900f06";
+    /// A backup holds suspiciously less than the one before.
+    BACKUP_SUSPECT = "48da7d7688194f80a98942bbfe6c9ca4";
     /// The repository is open.
     REPOSITORY_OPENED = "1e34755ab9324bf1bcc982b9f10c1819";
     /// The repository cannot be opened; it is tried again.

@@ -71,6 +71,9 @@ pub struct BackupSummary {
     pub verified_at: u64,
     /// Whether a part of it is known to be damaged.
     pub damaged: bool,
+    /// Whether it holds suspiciously less than an earlier one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspect: bool,
     /// How many things it could not include.
     pub incomplete: u32,
     /// Free text of the user.
@@ -101,6 +104,7 @@ impl BackupSummary {
             proof: Proof::Stored,
             verified_at: 0,
             damaged: false,
+            suspect: false,
             incomplete: u32::try_from(manifest.incomplete.len()).unwrap_or(u32::MAX),
             description: manifest.description.clone(),
             tags: manifest.tags.clone(),

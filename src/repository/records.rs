@@ -9,7 +9,7 @@ use super::{
     RepositoryError,
     layout::{DELETED, utc_stamp},
     listing::BackupObjects,
-    open::Repository,
+    open::{OwnedRepository, Repository},
     storage::{PutMode, Storage, StorageErrorKind},
     verify::Level,
 };
@@ -38,6 +38,15 @@ pub enum Record {
         /// What is wrong, a sentence each.
         findings: Vec<String>,
     },
+    /// It holds suspiciously less than an earlier one.
+    Suspect {
+        /// When, microseconds since the epoch.
+        at: u64,
+        /// The backup that it was compared with.
+        compared_with: BackupId,
+        /// What is suspicious, a sentence each.
+        findings: Vec<String>,
+    },
     /// It is deleted. While no backup of the source has a higher sequence, this record stays when the rest is gone.
     Deleted {
         /// When, microseconds since the epoch.
@@ -56,7 +65,10 @@ impl Record {
     #[must_use]
     pub fn at(&self) -> u64 {
         match self {
-            Self::Checked { at, .. } | Self::Damaged { at, .. } | Self::Deleted { at, .. } => *at,
+            Self::Checked { at, .. }
+            | Self::Damaged { at, .. }
+            | Self::Suspect { at, .. }
+            | Self::Deleted { at, .. } => *at,
         }
     }
 
@@ -64,6 +76,7 @@ impl Record {
         match self {
             Self::Checked { at, .. } => format!("checked-{}.json", precise_stamp(*at)),
             Self::Damaged { at, .. } => format!("damaged-{}.json", precise_stamp(*at)),
+            Self::Suspect { .. } => SUSPECT.to_owned(),
             Self::Deleted { .. } => DELETED.to_owned(),
         }
     }
@@ -74,8 +87,13 @@ fn precise_stamp(at: u64) -> String {
     format!("{}.{:06}Z", utc_stamp(at).trim_end_matches('Z'), at % 1_000_000)
 }
 
+/// The name of the record of a suspect: there is one at most.
+const SUSPECT: &str = "suspect.json";
+
 fn is_record(name: &str) -> bool {
-    name == DELETED || ((name.starts_with("checked-") || name.starts_with("damaged-")) && name.ends_with(".json"))
+    name == DELETED
+        || name == SUSPECT
+        || ((name.starts_with("checked-") || name.starts_with("damaged-")) && name.ends_with(".json"))
 }
 
 /// The records of a backup, oldest first.
@@ -111,13 +129,25 @@ pub(crate) fn write(repository: &Repository, backup: &BackupObjects, record: &Re
             Record::Checked { at: older, level: shallower } | Record::Damaged { at: older, level: shallower, .. } => {
                 older < *at && shallower <= *level
             }
-            Record::Deleted { .. } => false,
+            Record::Suspect { .. } | Record::Deleted { .. } => false,
         };
         if overridden {
             storage.delete(&key)?;
         }
     }
     Ok(())
+}
+
+impl OwnedRepository {
+    /// Writes down what became known of a backup.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, and what the storage meets; may be repeated.
+    pub fn record(&self, id: BackupId, record: &Record) -> Result<(), RepositoryError> {
+        // Nothing is deleted meanwhile, so no record is written into a folder that goes away.
+        let _gate = self.close_gate();
+        write(self, &self.find(id)?, record)
+    }
 }
 
 /// What the records say, in a summary. They are in order of their times.
@@ -136,6 +166,7 @@ pub(crate) fn apply(records: &[Record], summary: &mut BackupSummary) {
                 damaged = damaged.max(Some(*level));
                 summary.proof = Proof::Stored;
             }
+            Record::Suspect { .. } => summary.suspect = true,
             Record::Deleted { .. } => {}
         }
     }

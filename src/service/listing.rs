@@ -46,6 +46,8 @@ impl<'a> Wanted<'a> {
             backup.source.source == key.source && (key.child.is_none() || backup.source.child == key.child)
         });
         of_source
+            && (!filter.damaged || backup.damaged)
+            && (!filter.suspect || backup.suspect)
             && (filter.tag.is_empty() || backup.tags.contains(&filter.tag))
             && backup.snapshot_at >= filter.since
             && (filter.run.is_none() || backup.run_id == filter.run)

@@ -114,6 +114,9 @@ pub struct VerifyRequest {
     pub source: String,
     /// How deep.
     pub level: VerifyLevel,
+    /// How many of them, those first that were not verified for longest: `10%` of their stored bytes, or a size such as
+    /// `5GiB`; empty for all.
+    pub subset: String,
 }
 
 /// Which backups `list` gives. Empty fields do not filter.
@@ -131,6 +134,10 @@ pub struct ListFilter {
     pub run: Option<RunId>,
     /// What this selector means: one backup, or all of a whole run.
     pub backup: String,
+    /// Only damaged ones.
+    pub damaged: bool,
+    /// Only suspect ones.
+    pub suspect: bool,
 }
 
 /// A part of a listing.

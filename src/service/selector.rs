@@ -220,6 +220,7 @@ pub(crate) mod tests {
             proof: Proof::Stored,
             verified_at: 0,
             damaged: false,
+            suspect: false,
             incomplete: 0,
             description: String::new(),
             tags: Vec::new(),

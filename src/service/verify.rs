@@ -16,6 +16,7 @@ use super::{
     several,
 };
 use crate::{
+    config,
     model::{
         ErrorCode,
         job::{JobNumber, JobType, Phase},
@@ -98,12 +99,43 @@ pub fn statistics(report: &VerifyReport) -> Map<String, Value> {
     value.as_object().cloned().unwrap_or_default()
 }
 
+/// The backups that a subset means, those first that were not verified for longest, never ones before all. At least one,
+/// so that a timer gets on; then for as long as the next still fits into the share of the stored bytes, or the bytes.
+///
+/// # Errors
+/// `InvalidArgs` for what is neither a share nor a size.
+pub fn subset(mut backups: Vec<BackupSummary>, wanted: &str) -> Result<Vec<BackupSummary>, ServiceError> {
+    backups.sort_by_key(|backup| (backup.verified_at, backup.snapshot_at));
+    let total: u64 = backups.iter().map(|backup| backup.stored_bytes).sum();
+    let odd = || {
+        let message =
+            format!("{wanted:?} is no part of the backups; write a share such as \"10%\" or a size such as \"5GiB\"");
+        ServiceError::new(ErrorCode::InvalidArgs, message)
+    };
+    let most = match wanted.strip_suffix('%') {
+        _ if wanted.is_empty() => return Ok(backups),
+        Some(percent) => {
+            let percent = percent.trim().parse::<u64>().ok().filter(|percent| (1..=100).contains(percent));
+            u64::try_from(u128::from(total) * u128::from(percent.ok_or_else(odd)?) / 100).unwrap_or(u64::MAX)
+        }
+        None => config::parse_size(wanted).map_err(|_| odd())?,
+    };
+    let mut taken = 0_u64;
+    let fit = backups.iter().take_while(|backup| {
+        taken = taken.saturating_add(backup.stored_bytes);
+        taken <= most
+    });
+    let count = fit.count().max(1);
+    backups.truncate(count);
+    Ok(backups)
+}
+
 pub(super) fn submit(engine: &Arc<Engine>, caller: Caller, request: VerifyRequest) -> Result<JobNumber, ServiceError> {
     let opened = engine.repository()?;
     let (backups, source, backup) = if request.backup.is_empty() {
         let filter = ListFilter { source: request.source.clone(), ..ListFilter::default() };
         let all = listing::matching(&opened.backups(), &filter)?;
-        (all, request.source.clone(), String::new())
+        (subset(all, &request.subset)?, request.source.clone(), String::new())
     } else {
         match engine.choose(&request.backup)?.1 {
             Chosen::One(summary) => {
@@ -136,4 +168,38 @@ fn run(
         tracing::error!(MESSAGE_ID = message_id::DAMAGE_FOUND, BACKUPD_BACKUP = %folder.id, "backup {} of {} is damaged: {}", folder.id.short(), folder.source, problems.join("; "));
     }
     Ok(JobOutcome { backup: None, statistics: statistics(&report), failure: judge(&report).err() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::selector::tests::summary;
+
+    /// Backups of ten bytes each, verified at these times.
+    fn backups(verified: &[u64]) -> Vec<BackupSummary> {
+        let backup = |(number, at): (usize, &u64)| BackupSummary {
+            verified_at: *at,
+            stored_bytes: 10,
+            ..summary("shop", number as u64, number as u64, &format!("{number:02x}").repeat(16))
+        };
+        verified.iter().enumerate().map(backup).collect()
+    }
+
+    #[test]
+    fn the_longest_unverified_come_first_and_a_subset_ends_where_it_is_full() {
+        let chosen = |wanted: &str| -> Vec<u64> {
+            let chosen = subset(backups(&[30, 0, 20, 0, 10]), wanted).unwrap();
+            chosen.iter().map(|backup| backup.sequence).collect()
+        };
+        assert_eq!(chosen(""), [1, 3, 4, 2, 0]);
+        assert_eq!(
+            (chosen("40%"), chosen("59%"), chosen("1%"), chosen("100%").len()),
+            (vec![1, 3], vec![1, 3], vec![1], 5)
+        );
+        assert_eq!((chosen("25"), chosen("1GiB").len()), (vec![1, 3], 5));
+        for bad in ["0%", "101%", "x%", "half", "%"] {
+            assert_eq!(subset(backups(&[0]), bad).unwrap_err().code(), ErrorCode::InvalidArgs, "{bad}");
+        }
+        assert!(subset(Vec::new(), "10%").unwrap().is_empty());
+    }
 }

@@ -95,6 +95,7 @@ fn reader(method: &str) -> fn(Wire) -> Result<(), ServiceError> {
 fn value(method: &Member, option: &Entry) -> OwnedVariant {
     let variant: Variant<'static> = match (option.name.as_str(), option.signature.as_str()) {
         ("level", "s") => "data".into(),
+        ("subset", "s") => "10%".into(),
         ("run", "s") => "01a1f972-b701-769b-a723-393f6179df4a".into(),
         (_, "s") => "text".into(),
         (_, "as") => vec!["text".to_owned()].into(),

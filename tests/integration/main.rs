@@ -22,5 +22,6 @@ mod sqlite;
 mod sqlite_damage;
 mod sqlite_kill;
 mod sqlite_rights;
+mod suspect;
 mod watching;
 mod whole_server;

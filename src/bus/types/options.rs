@@ -134,6 +134,7 @@ pub fn undo_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<Und
 pub fn verify_options_to_wire(request: &VerifyRequest) -> Options<'static> {
     let mut wire = Options::new();
     put_text(&mut wire, "source", &request.source);
+    put_text(&mut wire, "subset", &request.subset);
     wire.insert("level", level_word(request.level).into());
     wire
 }
@@ -149,6 +150,7 @@ pub fn verify_request_from_wire(
     let mut reader = OptionReader::new(wire);
     let source = reader.take_text("source", limits::TEXT)?;
     let word = reader.take_text("level", limits::TEXT)?;
+    let subset = reader.take_text("subset", limits::TEXT)?;
     reader.finish()?;
     let level = match word.as_str() {
         "" => VerifyLevel::default(),
@@ -160,7 +162,10 @@ pub fn verify_request_from_wire(
     if !backup.is_empty() && !source.is_empty() {
         return Err(invalid("give either a backup or the option \"source\", not both"));
     }
-    Ok(VerifyRequest { backup, source, level })
+    if !backup.is_empty() && !subset.is_empty() {
+        return Err(invalid("the option \"subset\" chooses among many backups; one is named"));
+    }
+    Ok(VerifyRequest { backup, source, level, subset })
 }
 
 fn level_word(level: VerifyLevel) -> &'static str {
@@ -178,6 +183,8 @@ pub fn list_filter_to_wire(filter: &ListFilter) -> Options<'static> {
     put_text(&mut wire, "source", &filter.source);
     put_text(&mut wire, "tag", &filter.tag);
     put_text(&mut wire, "backup", &filter.backup);
+    put_switch(&mut wire, "damaged", filter.damaged);
+    put_switch(&mut wire, "suspect", filter.suspect);
     if let Some(run) = filter.run {
         wire.insert("run", run.to_string().into());
     }
@@ -211,6 +218,8 @@ pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<List
         until: reader.take("until")?,
         run: run_from_wire(&reader.take_text("run", limits::TEXT)?)?,
         backup: reader.take_text("backup", limits::TEXT)?,
+        damaged: reader.take("damaged")?,
+        suspect: reader.take("suspect")?,
     };
     reader.finish()?;
     Ok(filter)
@@ -328,7 +337,7 @@ mod tests {
             prop_assert_eq!(&create_options_from_wire(over_the_wire(create_options_to_wire(&create))).unwrap(), &create);
             let restore = RestoreOptions { to: description, no_owner: on, tables, jobs: number, ..RestoreOptions::default() };
             prop_assert_eq!(&restore_options_from_wire(over_the_wire(restore_options_to_wire(&restore))).unwrap(), &restore);
-            let filter = ListFilter { until: time, run: (time % 2 == 1).then(RunId::new), ..ListFilter::default() };
+            let filter = ListFilter { until: time, suspect: on, run: (time % 2 == 1).then(RunId::new), ..ListFilter::default() };
             prop_assert_eq!(&list_filter_from_wire(over_the_wire(list_filter_to_wire(&filter))).unwrap(), &filter);
         }
     }

@@ -54,6 +54,12 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &CreateA
     if backup.get("incomplete").and_then(|value| u32::try_from(value.clone()).ok()).is_some_and(|number| number > 0) {
         say(format_args!("Not everything could be included; `backupctl show {}` says what.", short(&job.view.backup)));
     }
+    if backup.get("suspect").and_then(|value| bool::try_from(value.clone()).ok()).unwrap_or_default() {
+        say(format_args!(
+            "It holds suspiciously less than the one before; `backupctl show {}` has the numbers.",
+            short(&job.view.backup)
+        ));
+    }
     Ok(())
 }
 

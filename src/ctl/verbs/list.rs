@@ -1,5 +1,7 @@
 //! `list`: the backups.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::super::{
@@ -15,7 +17,7 @@ use super::super::{
 use crate::{
     bus::types::list_filter_to_wire,
     clock::now_micros,
-    model::{ErrorCode, summary::BackupSummary},
+    model::{BackupId, ErrorCode, summary::BackupSummary},
     service::operations::ListFilter,
 };
 
@@ -35,8 +37,24 @@ pub(super) async fn of_selector(manager: &Manager, selector: &str) -> Result<Vec
     all(manager, &ListFilter { backup: selector.to_owned(), ..ListFilter::default() }).await
 }
 
-/// All parts of a listing.
+/// A listing, its suspects marked: its rows have no room for that, but its filter tells.
 async fn all(manager: &Manager, filter: &ListFilter) -> Result<Vec<BackupSummary>, CtlError> {
+    let mut backups = parts(manager, filter).await?;
+    let suspects = parts(manager, &ListFilter { suspect: true, ..filter.clone() }).await?;
+    let suspects: HashSet<BackupId> = suspects.into_iter().map(|backup| backup.id).collect();
+    for backup in &mut backups {
+        backup.suspect = suspects.contains(&backup.id);
+    }
+    Ok(backups)
+}
+
+/// How many backups there are of which this is so.
+pub(super) async fn count(manager: &Manager, filter: &ListFilter) -> Result<usize, CtlError> {
+    parts(manager, filter).await.map(|backups| backups.len())
+}
+
+/// All parts of a listing.
+async fn parts(manager: &Manager, filter: &ListFilter) -> Result<Vec<BackupSummary>, CtlError> {
     let mut backups: Vec<BackupSummary> = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -62,6 +80,8 @@ pub(in crate::ctl) fn filter(arguments: &ListArguments) -> Result<ListFilter, Ct
         tag: arguments.tag.clone(),
         since: arguments.since.as_deref().map(selector::since).transpose()?.unwrap_or_default(),
         until: arguments.until.as_deref().map(selector::until).transpose()?.unwrap_or_default(),
+        damaged: arguments.damaged,
+        suspect: arguments.suspect,
         ..ListFilter::default()
     })
 }
@@ -84,6 +104,7 @@ pub(super) fn json(backup: &BackupSummary) -> Result<Value, CtlError> {
         fields.remove("run_id");
         fields.remove("whole_run");
         fields.entry("child").or_insert(Value::Null);
+        fields.insert("suspect".to_owned(), backup.suspect.into());
         if backup.verified_at == 0 {
             fields.insert("verified_at".to_owned(), Value::Null);
         }
@@ -122,6 +143,9 @@ fn table(backups: &[BackupSummary], now: u64) -> Table {
 /// What else is worth a glance: what is missing, the tags, the description.
 fn notes(backup: &BackupSummary) -> String {
     let mut notes = Vec::new();
+    if backup.suspect {
+        notes.push("SUSPECT".to_owned());
+    }
     if backup.incomplete > 0 {
         notes.push(format!("incomplete ({})", backup.incomplete));
     }
@@ -158,6 +182,7 @@ mod tests {
             proof: Proof::Stored,
             verified_at: 0,
             damaged: byte == 2,
+            suspect: byte == 3,
             incomplete: 1,
             description: "before the\nupgrade".to_owned(),
             tags: vec!["weekly".to_owned()],
@@ -180,7 +205,7 @@ mod tests {
 
     #[test]
     fn json_has_numbers_and_null() {
-        let golden = r##"{"child":null,"damaged":false,"description":"before the\nupgrade","finished_at":3000000,"id":"01010101010101010101010101010101","incomplete":1,"kind":"logical","new_bytes":4096,"proof":"stored","raw_bytes":5368709120,"rows":1000000,"sequence":1,"snapshot_at":1000000,"source":"shop","started_at":1,"stored_bytes":1073741824,"tags":["weekly"],"verified_at":null}"##;
+        let golden = r##"{"child":null,"damaged":false,"description":"before the\nupgrade","finished_at":3000000,"id":"01010101010101010101010101010101","incomplete":1,"kind":"logical","new_bytes":4096,"proof":"stored","raw_bytes":5368709120,"rows":1000000,"sequence":1,"snapshot_at":1000000,"source":"shop","started_at":1,"stored_bytes":1073741824,"suspect":false,"tags":["weekly"],"verified_at":null}"##;
         let json = json(&BackupSummary { run_id: Some(crate::model::RunId::new()), ..backup(1) }).unwrap();
         assert_eq!(json, serde_json::from_str::<Value>(golden).unwrap());
     }

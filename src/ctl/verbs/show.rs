@@ -16,8 +16,15 @@ use super::{
     },
     list,
 };
-use crate::clock::now_micros;
-use crate::model::{ErrorCode, manifest::Manifest, manifest::Table as ManifestTable, summary::BackupSummary};
+use crate::{
+    clock::now_micros,
+    model::{
+        ErrorCode,
+        manifest::{Manifest, Table as ManifestTable},
+        summary::BackupSummary,
+    },
+    repository::Record,
+};
 
 /// How many tables are shown; `--json` has them all.
 const TABLES_SHOWN: usize = 20;
@@ -45,6 +52,18 @@ struct Description {
     manifest: Manifest,
     #[serde(default)]
     by_hand: Vec<String>,
+    /// As they are: newer ones are none of this program's business.
+    #[serde(default)]
+    records: Vec<serde_json::Value>,
+}
+
+/// What makes a backup suspect.
+fn suspicions(records: &[serde_json::Value]) -> impl Iterator<Item = String> {
+    let known = records.iter().filter_map(|record| serde_json::from_value::<Record>(record.clone()).ok());
+    known.flat_map(|record| match record {
+        Record::Suspect { findings, .. } => findings,
+        _ => Vec::new(),
+    })
 }
 
 /// Prints a description as `DescribeBackup` gives it.
@@ -100,6 +119,9 @@ fn facts(description: &Description) -> String {
     };
     let damage = if summary.damaged { "DAMAGED, " } else { "" };
     fact("Proof", format!("{damage}{}{verified}", summary.proof.as_str()));
+    for finding in suspicions(&description.records) {
+        fact("Suspect", finding);
+    }
     fact("Written by", format!("{} {} on {}", manifest.writer.program, manifest.writer.version, manifest.writer.host));
     if let Some(facts) = &manifest.postgresql {
         fact("Server", format!("PostgreSQL {}, dumped by {}", facts.server_version, facts.pg_dump_version));

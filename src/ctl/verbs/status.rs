@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::{
     super::{client::Client, error::CtlError, human, output::Output, table::visible},
-    jobs,
+    jobs, list,
 };
-use crate::{bus::types::SourceRow, config};
+use crate::{bus::types::SourceRow, config, service::operations::ListFilter};
 
 pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError> {
     let manager = client.manager();
@@ -19,6 +19,11 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
     let problems = manager.config_problems().await?;
     let sources = manager.list_sources(0).await?;
     let undos = manager.list_undo(0).await?;
+    let (mut damaged, mut suspect) = (0, 0);
+    if state == "ready" {
+        damaged = list::count(manager, &ListFilter { damaged: true, ..ListFilter::default() }).await?;
+        suspect = list::count(manager, &ListFilter { suspect: true, ..ListFilter::default() }).await?;
+    }
     rows.retain(|job| job.result.is_empty());
     let ready = state == "ready";
     if output.is_json() {
@@ -31,6 +36,8 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
             "backups": ready.then_some(backups),
             "free_bytes": ready.then_some(free),
             "config_problems": problems,
+            "damaged_backups": ready.then_some(damaged),
+            "suspect_backups": ready.then_some(suspect),
             "undo_copies": undos.len(),
             "undo_bytes": undos.iter().map(|undo| undo.bytes).sum::<u64>(),
             "jobs": rows.iter().map(jobs::json).collect::<Vec<_>>(),
@@ -45,6 +52,16 @@ pub(super) async fn run(client: &Client, output: &Output) -> Result<(), CtlError
     if ready {
         output.line(format_args!("     Backups: {}", human::count(backups)))?;
         output.line(format_args!("        Free: {}", human::size(free)))?;
+    }
+    if damaged > 0 {
+        let number = human::plural(damaged, "backup");
+        output.line(format_args!(
+            "     Damaged: {number}; `backupctl list --damaged` names them, a new backup stores what they lack again"
+        ))?;
+    }
+    if suspect > 0 {
+        let number = human::plural(suspect, "backup");
+        output.line(format_args!("     Suspect: {number}; `backupctl list --suspect` names them, `show` says why"))?;
     }
     if let Some(first) = undos.iter().map(|undo| undo.until).min() {
         let size = human::size(undos.iter().map(|undo| undo.bytes).sum());

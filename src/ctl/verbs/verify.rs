@@ -32,6 +32,7 @@ pub(in crate::ctl) fn request(arguments: &VerifyArguments) -> Result<VerifyReque
         backup: arguments.backup.as_deref().map(selector::selector).transpose()?.unwrap_or_default(),
         source: arguments.source.clone().unwrap_or_default(),
         level: arguments.level.into(),
+        subset: arguments.subset.clone(),
     })
 }
 

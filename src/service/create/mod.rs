@@ -5,6 +5,7 @@ mod databases;
 pub mod examination;
 mod one;
 mod outcome;
+mod suspicion;
 mod taking;
 mod whole;
 

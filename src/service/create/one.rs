@@ -1,14 +1,20 @@
 //! One backup of one database or file.
 
-use super::taking::{Preflight, Taking};
+use super::{
+    suspicion::{Holdings, suspicions},
+    taking::{Preflight, Taking},
+};
 use crate::{
     clock::now_micros,
     config::{Config, SourceConfig},
-    model::{ErrorCode, RunId, SourceKey, job::Phase, message_id},
-    repository::{BeginBackup, Committed, ManifestFacts},
+    model::{ErrorCode, RunId, SourceKey, job::Phase, manifest::Manifest, message_id, summary::BackupSummary},
+    repository::{BeginBackup, Committed, ManifestFacts, Record, Repository},
     service::{ServiceError, engine::Engine, operations::CreateOptions},
     source::JobContext,
 };
+
+/// Backups that are looked at for one of the same selection.
+const COMPARED: usize = 8;
 
 /// One backup in the making.
 pub(super) struct Creation<'a> {
@@ -27,6 +33,7 @@ impl Creation<'_> {
     pub(super) fn run(&self, taking: &Taking, context: &JobContext) -> Result<Committed, ServiceError> {
         context.progress.enter(Phase::Checking);
         let opened = self.engine.repository()?;
+        let backups_before = opened.backups();
         let started_at = now_micros();
         // A job that waited finds another world than the one that was checked when it was asked for.
         let preflight = taking.preflight(context)?;
@@ -54,10 +61,44 @@ impl Creation<'_> {
             tags: self.options.tags.clone(),
             ..facts
         })?;
+        self.look_for_losses(&committed, &backups_before)?;
         for missing in &committed.manifest.incomplete {
             tracing::warn!(MESSAGE_ID = message_id::BACKUP_INCOMPLETE, BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.key, missing.what, missing.message);
         }
         Ok(committed)
+    }
+
+    /// Marks the backup as suspect if it holds suspiciously less than the last one that is not.
+    fn look_for_losses(&self, committed: &Committed, before: &[BackupSummary]) -> Result<(), ServiceError> {
+        let opened = self.engine.repository()?;
+        let selection = |manifest: &Manifest| manifest.postgresql.as_ref().and_then(|facts| facts.selection.clone());
+        let candidates = before.iter().filter(|b| b.source == self.key && !b.suspect && !b.damaged);
+        for candidate in candidates.take(COMPARED) {
+            // One that cannot be read is for a verification to find.
+            let Ok((manifest, _)) = opened.reading().manifest(&Repository::folder_of(candidate)) else { continue };
+            let same_kind = manifest.kind == committed.manifest.kind;
+            if !same_kind || selection(&manifest) != selection(&committed.manifest) {
+                continue;
+            }
+            let (was, is) = (Holdings::from(&manifest), Holdings::from(&committed.manifest));
+            let findings = suspicions(&was, &is, self.source.suspicious_loss);
+            if findings.is_empty() {
+                return Ok(());
+            }
+            tracing::warn!(
+                MESSAGE_ID = message_id::BACKUP_SUSPECT,
+                BACKUPD_BACKUP = %committed.id,
+                BACKUPD_SOURCE = %self.key,
+                "backup {} of {} holds suspiciously less than #{}: {}",
+                committed.id.short(),
+                self.key,
+                manifest.sequence,
+                findings.join("; ")
+            );
+            let record = Record::Suspect { at: now_micros(), compared_with: candidate.id, findings };
+            return Ok(opened.owned().record(committed.id, &record)?);
+        }
+        Ok(())
     }
 
     /// Refuses to begin what will not fit: the reserve of the repository's file system, and what this backup is likely

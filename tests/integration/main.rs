@@ -14,6 +14,7 @@ mod export;
 mod failures;
 mod harness;
 mod in_place;
+mod in_place_load;
 mod killed_restore;
 mod no_daemon;
 mod odd_backups;

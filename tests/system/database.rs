@@ -53,6 +53,20 @@ fn the_restoring_role_restores(system: &System) {
     assert!(dump("copy").contains("ALTER TABLE public.orders OWNER TO keeper"));
     dump("shop");
     system.sh("cmp /run/shop.sql /run/copy.sql");
+    // In place and back again, by the same role, while somebody is connected.
+    sql("shop", "DELETE FROM orders WHERE n > 100; CREATE TABLE later (n int)");
+    system.sh(
+        "cd / && (runuser -u postgres -- psql -qX shop -c 'SELECT pg_sleep(600)' &) >/dev/null 2>&1
+        until runuser -u postgres -- psql -AtqX -c 'SELECT query FROM pg_stat_activity' | grep -q pg_sleep; do :; done",
+    );
+    let refused = system.sh("backupctl restore shop@latest --yes 2>&1 || true");
+    assert!(refused.contains("those of superusers only a superuser ends"), "{refused}");
+    sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'shop'");
+    system.sh("backupctl restore shop@latest --yes");
+    assert_eq!(sql("shop", "SELECT count(*), to_regclass('later') IS NULL FROM orders"), "20000|t");
+    let job = system.json("backupctl restore undo --json=short")[0]["job"].as_u64().expect("a job");
+    system.sh(&format!("backupctl restore undo {job} --yes"));
+    assert_eq!(sql("shop", "SELECT count(*), to_regclass('later') IS NULL FROM orders"), "100|f");
     let owners = "SELECT count(DISTINCT datdba) FROM pg_database WHERE datname IN ('shop', 'copy')";
     assert_eq!(sql("postgres", owners), "1");
 }

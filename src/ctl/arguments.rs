@@ -320,8 +320,8 @@ impl RestoreArguments {
             tables: self.tables.clone(),
             jobs: self.jobs,
             all: self.all,
-            // What is whole and goes to the original's place is meant to take it.
-            replace: self.replace || !self.no_replace && self.to.is_empty() && self.tables.is_empty() && !self.all,
+            // What goes to the original's place is meant to take it, or to stand beside it.
+            replace: self.replace || !self.no_replace && self.to.is_empty() && !self.all,
             break_replication: self.break_replication,
             no_backup: self.no_backup,
             no_undo: self.no_undo,

@@ -103,6 +103,21 @@ timed "restore" run_shown ctl restore "$backup" --yes
 whole_dump first shop >"$work/restored.sql"
 same "$reference" "$work/restored.sql" "the restored database is equal to the lost one"
 
+title "A bad migration: restored in place, undone, and redone"
+psql_on first shop -c 'CREATE TABLE bad_migration AS SELECT 1 AS n; CREATE VIEW on_it AS SELECT * FROM bad_migration' >/dev/null
+say "CREATE TABLE bad_migration, CREATE VIEW on_it"
+whole_dump first shop >"$work/migrated.sql"
+timed "restore in place (backed up, built, swapped)" run_shown ctl restore "$backup" --yes
+whole_dump first shop >"$work/in-place.sql"
+same "$reference" "$work/in-place.sql" "the database is as it was backed up"
+run_shown ctl restore undo
+timed "undo" run_shown ctl restore undo "$(undoable)" --yes
+whole_dump first shop >"$work/undone.sql"
+same "$work/migrated.sql" "$work/undone.sql" "the undone database is as it was before the restore"
+timed "undo of the undo" run_shown ctl restore undo "$(undoable)" --yes
+whole_dump first shop >"$work/redone.sql"
+same "$reference" "$work/redone.sql" "the database is as it was backed up again"
+
 title "Once more by hand: restore.sh and psql, no backupd"
 stop_daemon
 psql_on first postgres -c 'CREATE DATABASE by_hand TEMPLATE template0 ENCODING UTF8'

@@ -164,6 +164,9 @@ stop_daemon() {
     daemon=
 }
 
+# The job whose restore can be undone.
+undoable() { ctl restore undo --json=short | sed -n 's/.*"job":\([0-9]*\).*/\1/p'; }
+
 newest_id() { ctl list "$1" --json=short | grep -o '"id":"[0-9a-f]*"' | head -n 1 | cut -d'"' -f4; }
 
 # With a PATH on which nothing of this project is.

@@ -59,7 +59,7 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &Restore
                     "{text}\nWhat was there before is kept as {kept}; `backupctl restore undo {}` brings it back.",
                     job.view.number
                 ),
-                None => text,
+                None => text + &beside(&job.view.statistics),
             }
         }),
     }
@@ -112,6 +112,13 @@ pub(in crate::ctl) fn sentence(statistics: &serde_json::Map<String, serde_json::
     text + "."
 }
 
+/// The tables that were put beside the live ones, a line each with the way to get rid of it.
+fn beside(statistics: &serde_json::Map<String, serde_json::Value>) -> String {
+    let tables = statistics.get("tables_beside").cloned().unwrap_or_default();
+    let tables: Vec<(Name, Name)> = serde_json::from_value(tables).unwrap_or_default();
+    tables.iter().map(|(schema, name)| format!("\n  {}", visible(&format!("{schema}.{name}")))).collect()
+}
+
 /// Under which name what was replaced is kept.
 fn kept(statistics: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
     let name: Option<Name> = statistics.get("kept").and_then(|name| serde_json::from_value(name.clone()).ok());
@@ -147,6 +154,7 @@ struct PlanView {
     id: String,
     estimated_seconds: Option<u64>,
     kept_for_seconds: Option<u64>,
+    beside: bool,
     replaces: Option<Replaced>,
 }
 
@@ -234,7 +242,11 @@ impl PlanView {
         fact("Backup", format!("{}{child} #{} of {}", backup.source, backup.sequence, human::time(backup.snapshot_at)));
         fact("Holds", format!("{} rows, {} of data, {from}", human::count(backup.rows), human::size(backup.bytes)));
         if let Some(target) = target {
-            let what = if self.replaces.is_some() { "in place of the present" } else { "new" };
+            let what = match (&self.replaces, self.beside) {
+                (Some(_), _) => "in place of the present",
+                (None, true) => "beside the tables of",
+                (None, false) => "new",
+            };
             fact("Into", format!("{what} database {target}"));
         }
         if is_file {

@@ -319,7 +319,7 @@ struct Restored {
 
 impl Restored {
     fn add(&mut self, report: RestoreReport) {
-        let RestoreReport { database, tables, rows, kept: _, created_roles: _, notices } = report;
+        let RestoreReport { database, tables, rows, kept: _, tables_beside: _, created_roles: _, notices } = report;
         self.row_count += rows;
         self.table_count += tables;
         self.rows.insert(database.lossy().into_owned(), rows.into());

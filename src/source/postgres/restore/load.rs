@@ -127,7 +127,7 @@ impl Loader<'_> {
     }
 
     /// Runs psql over these inputs, one after the other.
-    fn feed(&self, inputs: &mut [&mut dyn Read]) -> Result<(), SourceError> {
+    pub(super) fn feed(&self, inputs: &mut [&mut dyn Read]) -> Result<(), SourceError> {
         let command = ClientCommand::new(&self.programs.psql(), self.environment, ErrorCode::RestoreFailed);
         let mut child = command
             .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"])

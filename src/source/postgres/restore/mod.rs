@@ -4,12 +4,14 @@
 //! - `run`, `create_roles`, `database`, `load`, `compare`, `report`: carrying it out;
 //! - `existing`, `swap`, `hooks`: which database a restore in place replaces, how, and back again;
 //! - `restorer`: the restoring role before there is a backup;
+//! - `beside`: single tables put beside the live ones;
 //! - `all_roles`: the roles of a whole server, before its databases; `vacant`: which database may be replaced;
 //! - `statements`, `script`, `roles`, `toc`, `archive`: reading the files of the set;
 //! - `by_hand`: the same by a person with a shell.
 
 mod all_roles;
 mod archive;
+mod beside;
 pub mod by_hand;
 mod compare;
 mod create_roles;

@@ -24,6 +24,9 @@ pub struct RestorePlan {
     /// Whether an empty database of that name makes way for it.
     #[serde(default)]
     pub replaces_vacant: bool,
+    /// Whether single tables are put beside those of the database of that name.
+    #[serde(default)]
+    pub beside: bool,
     /// The database of that name, which is replaced and kept; absent where there is none.
     #[serde(default)]
     pub replaces: Option<Replaced>,

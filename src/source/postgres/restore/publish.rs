@@ -30,6 +30,7 @@ impl Restore<'_> {
         let decisions = self.decisions;
         match &decisions.replaces {
             Some((existing, kept)) => self.replace(existing, kept)?,
+            None if decisions.beside => self.tables_beside = self.put_beside()?,
             None => self.name()?,
         }
         if !decisions.me.superuser {
@@ -43,7 +44,9 @@ impl Restore<'_> {
                 self.notices.push(Remark { what: "membership".to_owned(), message: error.to_string() });
             }
         }
-        self.over();
+        if !decisions.beside {
+            self.over();
+        }
         Ok(())
     }
 

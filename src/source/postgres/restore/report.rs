@@ -22,6 +22,9 @@ pub struct RestoreReport {
     pub rows: u64,
     /// The name under which the database that was replaced is kept; absent where there was none.
     pub kept: Option<Name>,
+    /// Tables that were put beside the live ones, by schema and name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables_beside: Vec<(Name, Name)>,
     /// Roles that were created. They stay when the database is dropped.
     pub created_roles: Vec<Name>,
     /// What differs from the original.

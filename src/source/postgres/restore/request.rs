@@ -1,6 +1,6 @@
 //! What is asked of a restore, and the names it works under.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use super::swap::Swap;
 use crate::{
@@ -70,7 +70,7 @@ pub enum OnExisting {
     Refuse,
     /// It makes way if it holds nothing, such as `postgres` on a new server.
     ReplaceVacant,
-    /// It is replaced, and kept under another name.
+    /// It is replaced, and kept under another name; of single tables, they are put beside the live ones.
     Replace {
         /// Also where somebody replicates from it, or it subscribes.
         break_replication: bool,
@@ -115,6 +115,19 @@ pub fn temporary_name(target: &Name, run: RunId) -> Name {
 #[must_use]
 pub fn before_name(target: &Name, run: RunId) -> Name {
     marked_name(target, "__before_", run)
+}
+
+/// The name of a table, or of something that belongs to one, that a restore of this run puts beside the live one. Names
+/// that would be cut to the same are numbered.
+#[must_use]
+pub(super) fn restored_name(name: &Name, run: RunId, taken: &mut BTreeSet<Name>) -> Name {
+    let mut new = marked_name(name, "__restored_", run);
+    let mut number = 1;
+    while !taken.insert(new.clone()) {
+        number += 1;
+        new = marked_name(name, &format!("__{number}_restored_"), run);
+    }
+    new
 }
 
 fn marked_name(target: &Name, mark: &str, run: RunId) -> Name {

@@ -61,6 +61,7 @@ pub fn carry_out(
         target: &now.target,
         connection: ConnectionSpec { database: temporary.clone(), ..request.connection.clone() },
         temporary,
+        tables_beside: Vec::new(),
         created_roles: Vec::new(),
         notices: now.notices,
         state: State::Unfinished,
@@ -71,6 +72,7 @@ pub fn carry_out(
             tables: counted.tables,
             rows: counted.rows,
             kept: decisions.replaces.as_ref().map(|(_, kept)| kept.clone()),
+            tables_beside: restore.tables_beside,
             created_roles: restore.created_roles,
             notices: restore.notices,
         }),
@@ -105,14 +107,15 @@ fn refuse(planned: &RestorePlan, now: &RestorePlan) -> Result<(), SourceError> {
 /// A restore that is going on.
 pub(super) struct Restore<'a> {
     pub(super) request: &'a RestoreRequest<'a>,
-    reader: &'a dyn SetReader,
+    pub(super) reader: &'a dyn SetReader,
     pub(super) context: &'a JobContext,
-    programs: &'a ClientPrograms,
+    pub(super) programs: &'a ClientPrograms,
     pub(super) decisions: &'a Decisions,
     pub(super) target: &'a Name,
     pub(super) temporary: Name,
     /// To the new database under its temporary name.
-    connection: ConnectionSpec,
+    pub(super) connection: ConnectionSpec,
+    pub(super) tables_beside: Vec<(Name, Name)>,
     pub(super) created_roles: Vec<Name>,
     pub(super) notices: Vec<Remark>,
     pub(super) state: State,
@@ -175,7 +178,7 @@ impl Restore<'_> {
     }
 
     /// How the client programs connect to the new database.
-    fn environment(&self) -> Result<LibpqEnvironment, SourceError> {
+    pub(super) fn environment(&self) -> Result<LibpqEnvironment, SourceError> {
         let cancel = &self.context.cancel;
         let server_has: i64 = self.context.runtime.block_on(async {
             let session = Session::connect(&self.connection, cancel).await?;

@@ -108,9 +108,7 @@ async fn place(look: &Look<'_>, target: &Name, findings: &mut Findings) -> Resul
             None => return Ok(Place::Vacant),
             Some(objection) => format!(" and cannot be replaced ({objection})"),
         },
-        OnExisting::Replace { .. } if !look.request.options.tables.is_empty() => {
-            " and would be replaced by single tables".to_owned()
-        }
+        OnExisting::Replace { .. } if !look.request.options.tables.is_empty() => return Ok(Place::Beside),
         OnExisting::Replace { break_replication } => {
             let existing = existing::look(look, target, break_replication, findings).await?;
             let kept = existing::kept_name(look, target, findings).await?;

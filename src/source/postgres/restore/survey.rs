@@ -7,7 +7,7 @@ use super::{
     archive::{self, Archive},
     existing::Existing,
     plan::{PlannedBackup, Remark, RestorePlan},
-    request::{OnExisting, RestoreRequest},
+    request::{OnExisting, RestoreRequest, before_name},
     role_checks,
     roles::Globals,
     script::ScriptRoles,
@@ -53,6 +53,8 @@ pub(super) struct Decisions {
     pub(super) create_roles: BTreeSet<Name>,
     /// Whether an empty database has the target's name, and makes way.
     pub(super) replaces_vacant: bool,
+    /// Whether single tables go beside the live ones.
+    pub(super) beside: bool,
     /// The database that is replaced, and the name under which it is kept.
     pub(super) replaces: Option<(Existing, Name)>,
     /// What the database is given: the original's properties, as far as they are wanted and can be.
@@ -196,8 +198,9 @@ pub(super) fn survey(
     };
     let (place, tablespace, space, roles, settings) = context.runtime.block_on(checks)?;
     let mut properties = properties(request, facts, &me, settings);
+    let beside = matches!(place, Place::Beside);
     let (replaces_vacant, replaces) = match place {
-        Place::Free => (false, None),
+        Place::Free | Place::Beside => (false, None),
         Place::Vacant => (true, None),
         Place::Taken(existing, kept) => {
             properties = existing.properties.clone();
@@ -206,6 +209,14 @@ pub(super) fn survey(
     };
     let kept = replaces.as_ref().map(|(_, kept)| kept);
     let mut steps = steps(request, manifest, &roles.create, selection.as_ref(), kept);
+    if beside {
+        steps.pop();
+        let mark = before_name(&Name::from(""), request.run_id).lossy().replace("before", "restored");
+        steps.push(format!(
+            "name the tables and their indexes …{mark}, and copy them into {:?} in one transaction",
+            target.display()
+        ));
+    }
     if replaces_vacant {
         steps.push(format!("drop the empty database that was called {:?}, if it is empty still", target.display()));
     }
@@ -216,6 +227,7 @@ pub(super) fn survey(
         server_version_num: server.version_num,
         target,
         replaces_vacant,
+        beside,
         replaces: replaces.as_ref().map(|(existing, _)| existing.replaced.clone()),
         holds_nothing,
         backup: planned,
@@ -235,6 +247,7 @@ pub(super) fn survey(
         globals,
         existing_roles: roles.existing,
         replaces_vacant,
+        beside,
         replaces,
         create_roles: roles.create,
         no_tablespaces: tablespace.any_missing,
@@ -249,6 +262,8 @@ pub(super) fn survey(
 pub(super) enum Place {
     /// Nobody, or what stands in the way is among the findings.
     Free,
+    /// A database that single tables are added to.
+    Beside,
     /// A database that holds nothing, and makes way.
     Vacant,
     /// A database that is replaced, and the name under which it is kept.

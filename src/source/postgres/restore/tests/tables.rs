@@ -1,7 +1,10 @@
 //! Single tables.
 
 use super::fixture::*;
-use crate::source::postgres::{restore::RestoreChoices, test_server::TestServer};
+use crate::source::postgres::{
+    restore::{OnExisting, RestoreChoices},
+    test_server::TestServer,
+};
 
 const SHOP: &str = r#"
 CREATE ROLE "ow ner"; CREATE DATABASE shop;
@@ -71,4 +74,66 @@ fn a_table_that_the_backup_does_not_hold_is_refused() {
     let backup = job.back_up(&server, "shop");
     let plan = job.plan(&server, "postgres", &backup, only(&["s.nothing"]));
     assert!(plan.has_obstacle("no-such-table"), "{plan}");
+}
+
+#[test]
+fn tables_come_beside_the_live_ones_and_change_nothing() {
+    let server = TestServer::start("");
+    server.sql("postgres", SHOP);
+    server.sql("shop", "CREATE STATISTICS s.st ON id, m FROM s.\"it's; a table\"; CREATE TABLE s.i (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)");
+    server.sql("shop", "INSERT INTO s.i SELECT FROM generate_series(1, 9)");
+    let job = Job::new();
+    let backup = job.back_up(&server, "shop");
+    server.sql("shop", "DELETE FROM s.other; DELETE FROM s.\"it's; a table\"; TRUNCATE s.p");
+    let before = dump_of(&server, "shop", &[]);
+    let beside = |tables: &[&str]| RestoreChoices {
+        to: None,
+        existing: OnExisting::Replace { break_replication: false },
+        ..only(tables)
+    };
+    let wanted = beside(&["s.it's; a table", "s.p", "s.i"]);
+    let plan = job.plan(&server, "postgres", &backup, wanted.clone());
+    assert!(plan.is_possible() && plan.beside && plan.replaces.is_none(), "{plan}");
+    let report = job.restore(&server, "postgres", &backup, wanted).unwrap();
+    assert_eq!(report.tables_beside.len(), 5, "{:?}", report.tables_beside);
+    assert_eq!(leftovers(&server), "");
+    let named = |beginning: &str| {
+        let found = report.tables_beside.iter().find(|(_, name)| name.lossy().starts_with(beginning)).unwrap();
+        format!("\"{}\".\"{}\"", found.0, found.1)
+    };
+    let count = |table: &str| server.sql("shop", format!("SELECT count(*) FROM {table}"));
+    let (table, partitioned, identity) =
+        (named("it's; a table__restored_"), named("p__restored_"), named("i__restored_"));
+    assert_eq!((count(&table), count(&partitioned), count(&identity)), ("300".into(), "200".into(), "9".into()));
+    assert_eq!(server.sql("shop", format!("INSERT INTO {table} DEFAULT VALUES RETURNING id, m, n")), "301|a|1");
+    assert_eq!(server.sql("shop", format!("INSERT INTO {identity} DEFAULT VALUES RETURNING id")), "10");
+    let owner = format!(
+        "SELECT tableowner FROM pg_tables WHERE tablename = '{}'",
+        named("it's").split("\".\"").nth(1).unwrap().trim_end_matches('"').replace('\'', "''")
+    );
+    assert_eq!(server.sql("shop", owner), "ow ner");
+    for (schema, name) in &report.tables_beside {
+        server.sql("shop", format!("DROP TABLE IF EXISTS \"{schema}\".\"{name}\" CASCADE"));
+    }
+    assert_same(&dump_of(&server, "shop", &[]), &before);
+}
+
+#[test]
+fn tables_that_cannot_be_put_beside_leave_nothing() {
+    let server = TestServer::start("");
+    server.sql("postgres", SHOP);
+    let job = Job::new();
+    let backup = job.back_up(&server, "shop");
+    server.sql("shop", "DROP SCHEMA s CASCADE; CREATE SCHEMA s");
+    let before = dump_of(&server, "shop", &[]);
+    let beside = RestoreChoices {
+        to: None,
+        existing: OnExisting::Replace { break_replication: false },
+        ..only(&["s.it's; a table"])
+    };
+    // Its type is gone.
+    let error = job.restore(&server, "postgres", &backup, beside).unwrap_err();
+    assert!(error.to_string().contains("s.mood"), "{error}");
+    assert_same(&dump_of(&server, "shop", &[]), &before);
+    assert_eq!(leftovers(&server), "");
 }

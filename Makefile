@@ -31,8 +31,9 @@ lint: deps ## formatting and clippy, warnings denied
 	$(CARGO) clippy --locked --all-targets $(TEST_FEATURES) -- -D warnings
 
 .PHONY: test-long
-test-long: all ## what takes more than half an hour: the memory of a 10 GB backup, a hundred thousand cases
+test-long: all ## what takes more than half an hour: the memory of a 10 GB backup, a hundred thousand cases, PostgreSQL's regression database
 	PROPTEST_CASES=100000 $(CARGO) test --locked $(TEST_FEATURES) --lib
+	$(CARGO) test --locked $(TEST_FEATURES) --test integration -- --ignored
 	benches/run.sh --memory-only --scale 8
 
 .PHONY: bench

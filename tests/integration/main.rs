@@ -18,6 +18,7 @@ mod in_place_load;
 mod killed_restore;
 mod no_daemon;
 mod odd_backups;
+mod regression;
 mod source_verbs;
 mod sqlite;
 mod sqlite_damage;

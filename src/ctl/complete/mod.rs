@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::{
     CompletionCandidate,
     engine::{ArgValueCompleter, complete},
@@ -88,20 +88,25 @@ fn command(words: &[OsString]) -> Command {
     let daemon = Arc::new(Daemon::of(words));
     Arguments::command().mut_subcommands(|verb| {
         let name = verb.get_name().to_owned();
-        verb.mut_args(|argument| match kind(&name, argument.get_id().as_str()) {
-            None => argument,
-            Some(kind) => {
-                let daemon = daemon.clone();
-                argument.add(ArgValueCompleter::new(move |current: &OsStr| {
-                    let values = current.to_str().map(|current| daemon.values(kind, current)).unwrap_or_default();
-                    let candidate = |(value, help): (String, String)| {
-                        CompletionCandidate::new(value).help((!help.is_empty()).then(|| help.into()))
-                    };
-                    values.into_iter().map(candidate).collect()
-                }))
-            }
-        })
+        let verb = verb.mut_subcommands(|within| {
+            let name = format!("{name} {}", within.get_name());
+            within.mut_args(|argument| attach(argument, &name, &daemon))
+        });
+        verb.mut_args(|argument| attach(argument, &name, &daemon))
     })
+}
+
+/// The argument, with what the daemon knows where it is about that.
+fn attach(argument: Arg, verb: &str, daemon: &Arc<Daemon>) -> Arg {
+    let Some(kind) = kind(verb, argument.get_id().as_str()) else { return argument };
+    let daemon = daemon.clone();
+    argument.add(ArgValueCompleter::new(move |current: &OsStr| {
+        let values = current.to_str().map(|current| daemon.values(kind, current)).unwrap_or_default();
+        let candidate = |(value, help): (String, String)| {
+            CompletionCandidate::new(value).help((!help.is_empty()).then(|| help.into()))
+        };
+        values.into_iter().map(candidate).collect()
+    }))
 }
 
 /// What an argument of a verb names.
@@ -114,6 +119,8 @@ fn kind(verb: &str, argument: &str) -> Option<Kind> {
         ("list", "tag") => Kind::Tag,
         ("jobs", "job") => Kind::Job,
         ("cancel", "jobs") => Kind::RunningJob,
+        ("restore undo" | "restore forget", "job") => Kind::UndoableJob,
+        ("source remove" | "source enable" | "source disable", "name") => Kind::Source,
         ("log", "about") => Kind::JobOrSource,
         _ => return None,
     })
@@ -132,20 +139,27 @@ mod tests {
     #[test]
     fn every_argument_that_names_something_of_the_daemons_is_completed() {
         let mut found = 0;
-        for verb in Arguments::command().get_subcommands() {
+        let command = Arguments::command();
+        let verbs = command.get_subcommands().flat_map(|verb| {
+            let within =
+                verb.get_subcommands().map(|within| (format!("{} {}", verb.get_name(), within.get_name()), within));
+            std::iter::once((verb.get_name().to_owned(), verb)).chain(within)
+        });
+        // A new source has a new name.
+        for (name_of_verb, verb) in verbs.filter(|(name, _)| name != "source add") {
             for argument in verb.get_arguments() {
                 let name = argument.get_value_names().map(|names| names.join(" ")).unwrap_or_default();
                 let named = |word: &str| name.split('|').any(|part| part == word);
                 let wanted = ["SOURCE", "BACKUP", "JOB", "TAG"].into_iter().any(named) && name != "TAG";
-                let positional =
-                    argument.is_positional() && ["source", "backup", "job"].contains(&argument.get_id().as_str());
-                let is = kind(verb.get_name(), argument.get_id().as_str()).is_some();
-                assert!(is || !(wanted || positional), "{} {}", verb.get_name(), argument.get_id());
+                let positional = argument.is_positional()
+                    && ["source", "backup", "job", "name"].contains(&argument.get_id().as_str());
+                let is = kind(&name_of_verb, argument.get_id().as_str()).is_some();
+                assert!(is || !(wanted || positional), "{name_of_verb} {}", argument.get_id());
                 found += usize::from(is);
             }
         }
         // Each row of the table is an argument that there is.
-        assert_eq!(found, 20);
+        assert_eq!(found, 25);
     }
 
     #[test]

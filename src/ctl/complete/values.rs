@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Job,
     /// The number of a job that has not ended.
     RunningJob,
+    /// The number of a job whose restore can be undone.
+    UndoableJob,
     /// The number of a job, or a source.
     JobOrSource,
 }
@@ -115,6 +117,10 @@ impl Daemon {
             }
             Kind::Job => jobs(manager, false).await?,
             Kind::RunningJob => jobs(manager, true).await?,
+            Kind::UndoableJob => {
+                let rows = manager.list_undo(0).await?.into_iter();
+                rows.map(|row| (row.job.to_string(), format!("{} kept as {}", row.target, row.kept))).collect()
+            }
             Kind::JobOrSource => {
                 let mut values = jobs(manager, false).await?;
                 values.extend(sources(manager).await?);

@@ -29,6 +29,8 @@ fn losses_are_told_with_their_numbers_until_they_are_made_good() {
     let (small, said) = create(&daemon);
     assert!(said.contains("holds suspiciously less than the one before"), "{said}");
     assert_eq!(suspects(&daemon), std::slice::from_ref(&small));
+    let plan = daemon.ctl(&["restore", &small, "--to", "copy", "--dry-run"]).ok();
+    assert!(plan.text().contains("holds suspiciously less than the one before"), "{plan}");
     let shown = daemon.ctl(&["show", &small]).ok();
     assert!(shown.text().contains("Suspect: public.orders had 5000 rows and has 1000"), "{shown}");
     assert!(daemon.ctl(&["list"]).ok().text().contains("SUSPECT"));
@@ -77,4 +79,48 @@ fn a_subset_is_verified_of_what_was_not_for_longest() {
         assert_eq!(verified(), round);
     }
     daemon.ctl(&["verify", "--subset", "much"]).fails_with(ErrorCode::InvalidArgs);
+}
+
+#[test]
+fn damage_is_told_and_the_next_backup_stores_again_what_is_lost() {
+    let server = Server::start();
+    server.sql("postgres", "CREATE DATABASE shop");
+    server.sql("shop", "CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, 20000) n");
+    let world = World::new(&server);
+    let daemon = world.start();
+    let first = daemon.create("shop", &[])["id"].as_str().expect("id").to_owned();
+    let packs = world.repository().join("packs");
+    let pack = largest_file(&packs);
+    let mut bytes = std::fs::read(&pack).expect("a pack");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&pack, &bytes).expect("damage");
+
+    daemon.ctl(&["verify"]).fails_with(ErrorCode::BackupDamaged);
+    let status = daemon.ctl(&["status"]).ok();
+    assert!(status.text().contains("Damaged: 1 backup"), "{status}");
+    assert!(daemon.ctl(&["list", "--damaged"]).ok().text().contains("DAMAGED"));
+    daemon.ctl(&["restore", &first, "--to", "copy", "--dry-run"]).fails_with(ErrorCode::BackupDamaged);
+
+    // Nothing of the database has changed, and yet its rows are stored again.
+    let second = daemon.create("shop", &[])["id"].as_str().expect("id").to_owned();
+    daemon.ctl(&["verify", &second, "--level=data"]).ok();
+    daemon.ctl(&["restore", &second, "--to", "copy", "--yes"]).ok();
+    assert_eq!(server.sql("copy", "SELECT count(*) FROM t"), "20000");
+    daemon.ctl(&["restore", &first, "--to", "other", "--yes"]).fails_with(ErrorCode::BackupDamaged);
+    daemon.ctl(&["delete", &first, "--yes"]).ok();
+    assert!(!daemon.ctl(&["status"]).ok().text().contains("Damaged"));
+    daemon.ctl(&["verify"]).ok();
+}
+
+fn largest_file(folder: &std::path::Path) -> std::path::PathBuf {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            let metadata = entry.metadata().expect("metadata");
+            if metadata.is_dir() { folders.push(entry.path()) } else { files.push((metadata.len(), entry.path())) }
+        }
+    }
+    files.into_iter().max().expect("a file").1
 }

@@ -120,7 +120,8 @@ pub(super) fn plan(
     match wanted {
         Wanted::One(summary, target) => {
             let reader = open_reader(opened.reading(), &summary, checks.context())?;
-            let plan = target.plan(&reader, options, checks.context())?;
+            let mut plan = target.plan(&reader, options, checks.context())?;
+            warn(&mut plan, &summary);
             plans::keep(engine, &summary, options, plan)
         }
         Wanted::All(backups, target) => {
@@ -135,6 +136,21 @@ pub(super) fn plan(
             })?;
             target::to_json(&plan)
         }
+    }
+}
+
+/// Adds what is known against the backup itself.
+fn warn(plan: &mut serde_json::Value, backup: &BackupSummary) {
+    let Some(plan) = plan.as_object_mut() else { return };
+    let notices = plan.entry("notices").or_insert_with(|| serde_json::json!([]));
+    let Some(notices) = notices.as_array_mut() else { return };
+    if backup.damaged {
+        let message = "the backup is known to be damaged: the restore will fail where it meets that; `show` says more";
+        notices.push(serde_json::json!({ "what": "damaged", "message": message }));
+    }
+    if backup.suspect {
+        let message = "the backup holds suspiciously less than the one before it; `show` has the numbers";
+        notices.push(serde_json::json!({ "what": "suspect", "message": message }));
     }
 }
 
@@ -271,7 +287,9 @@ impl<'a> Restoring<'a> {
     fn approve(&self, plan: &serde_json::Value) -> Result<(), ServiceError> {
         let Self { engine, backup, options, job } = self;
         if !options.plan.is_empty() {
-            plans::check(engine, &options.plan, plan)?;
+            let mut now = plan.clone();
+            warn(&mut now, backup);
+            plans::check(engine, &options.plan, &now)?;
         }
         let possible = plan["obstacles"].as_array().is_some_and(Vec::is_empty);
         if plan["replaces"].is_null() || !possible {

@@ -206,7 +206,8 @@ fn drop_expired(engine: &Engine, journal: &Journal) -> Option<Duration> {
                         "cannot drop {}, which was kept for an undo until now: {error}; it is tried again",
                         copy.kept
                     );
-                    AGAIN
+                    // Who took the source away has to put it back, or to drop the copy by hand.
+                    if error.code() == ErrorCode::NoSuchSource { LONGEST } else { AGAIN }
                 }
             }
         };

@@ -6,6 +6,7 @@ use super::{
     checks,
     client_programs::ClientPrograms,
     connection::{self, Session, get},
+    restore::request::is_temporary_name,
 };
 use crate::{
     config::ConnectionSpec,
@@ -24,7 +25,7 @@ const TRIES: u32 = 3;
 pub struct ServerDatabase {
     /// Its name.
     pub name: Name,
-    /// Whether it allows connections and is not half dropped.
+    /// Whether it allows connections, and is neither half dropped nor half restored.
     pub allows_connections: bool,
     /// Its size on disk, bytes; 0 where the role may not ask.
     pub bytes: u64,
@@ -78,10 +79,11 @@ async fn ask(session: &Session, cancel: &Cancel) -> Result<Vec<ServerDatabase>, 
     };
     rows.iter()
         .map(|row| {
-            let bytes: Option<i64> = get(row, 2)?;
+            let (name, bytes): (Name, Option<i64>) = (get(row, 0)?, get(row, 2)?);
             Ok(ServerDatabase {
-                name: get(row, 0)?,
-                allows_connections: get(row, 1)?,
+                // What a restore is building is nobody's database yet, and goes away under this name.
+                allows_connections: get::<bool>(row, 1)? && !is_temporary_name(&name),
+                name,
                 bytes: bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default(),
             })
         })
@@ -99,6 +101,7 @@ mod tests {
     fn names_sizes_and_who_may_connect() {
         let server = TestServer::start("");
         server.sql("postgres", "CREATE DATABASE \"a\n/@b\"; CREATE DATABASE closed ALLOW_CONNECTIONS false");
+        server.sql("postgres", "CREATE DATABASE shop__restore_0123abcd");
         server.sql(
             "postgres",
             "CREATE ROLE reader LOGIN; CREATE DATABASE secret; REVOKE CONNECT ON DATABASE secret FROM PUBLIC",
@@ -118,6 +121,7 @@ mod tests {
             ("closed", false, true),
             ("postgres", true, true),
             ("secret", true, false),
+            ("shop__restore_0123abcd", false, true),
             ("template0", false, true),
             ("template1", true, true),
         ];

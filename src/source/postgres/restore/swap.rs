@@ -113,6 +113,14 @@ pub(super) async fn exchange(
         // Their workers would try to get into the kept database for ever.
         _ => on_subscriptions(connection, &swap.name, &replication.subscriptions, &[DISABLE], &never).await?,
     }
+    // A rename waits for their end, while nobody is let in.
+    let sql = "SELECT count(*) FROM pg_catalog.pg_prepared_xacts WHERE database::text = $1";
+    let attempted = "cannot list the prepared transactions";
+    let prepared: i64 = get(&session.query_one(&never, attempted, sql, &[&swap.name]).await?, 0)?;
+    if prepared > 0 {
+        let why = format!("it has {prepared} prepared transactions; commit them or roll them back");
+        return Err(swap.failed(ErrorCode::RestoreRefused, why));
+    }
     let name = quote_ident(swap.name.as_bytes());
     let allow =
         |allowed: &str| [b"ALTER DATABASE ".as_slice(), &name, b" ALLOW_CONNECTIONS ", allowed.as_bytes()].concat();

@@ -72,6 +72,10 @@ fn the_name_passes_on_with_what_belongs_to_it_and_comes_back() {
     assert_same(&dump_of(&server, "shop", &[]), &live);
     assert_eq!(server.sql("postgres", PROPERTIES), properties);
     let again = back.reversed(RunId::new());
+    server.sql("shop", "BEGIN; CREATE TABLE p (n int); PREPARE TRANSACTION 'one'");
+    let refused = restore::undo(&spec, &again, false, &job.context()).unwrap_err();
+    assert!(refused.code() == ErrorCode::RestoreRefused && refused.to_string().contains("prepared"), "{refused}");
+    server.sql("shop", "ROLLBACK PREPARED 'one'");
     restore::undo(&spec, &again, false, &job.context()).unwrap();
     assert_eq!(server.sql("shop", "SELECT count(*) FROM stays"), "5");
 

@@ -20,6 +20,7 @@ mod odd_backups;
 mod source_verbs;
 mod sqlite;
 mod sqlite_damage;
+mod sqlite_in_place;
 mod sqlite_kill;
 mod sqlite_rights;
 mod watching;

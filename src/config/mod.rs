@@ -32,7 +32,7 @@ pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, UndoConfig};
 pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use source::{SourceConfig, SourceKind};
-pub use sqlite::{SqliteCheck, SqliteConfig};
+pub use sqlite::{DEFAULT_LOCK_TIMEOUT as SQLITE_LOCK_TIMEOUT, SqliteCheck, SqliteConfig};
 pub(crate) use units::parse_size;
 
 use crate::model::SourceName;

@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use super::{reader::Section, values};
 
 /// How long to wait for a lock that somebody else holds where nothing is configured.
-const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long is waited for a lock unless that is configured.
+pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one read transaction may hold back checkpoints of the write-ahead log where nothing is configured.
 const DEFAULT_READ_TIMEOUT: Duration = Duration::from_secs(3600);

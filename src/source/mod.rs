@@ -4,12 +4,14 @@
 //! packs nor jobs. Its functions block and are run in a thread of their own; SQL and child processes run on the tokio
 //! runtime whose handle is in the [`JobContext`].
 
+mod changed_table;
 pub mod error;
 pub mod postgres;
 pub(crate) mod shell;
 pub(crate) mod space;
 pub mod sqlite;
 
+pub use changed_table::ChangedTable;
 pub use error::{SourceError, WhileDoing};
 
 use std::{
@@ -34,6 +36,15 @@ pub struct JobContext {
     pub scratch: PathBuf,
     /// Runs SQL and child processes.
     pub runtime: tokio::runtime::Handle,
+}
+
+/// Where a restore in place, or its undo, stands after whatever happened to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The restored database is in the place of the other, which is kept.
+    Swapped,
+    /// Everything is as before, and in use again.
+    NotSwapped,
 }
 
 /// Takes the files of a set, one after the other.

@@ -22,6 +22,7 @@ mod regression;
 mod source_verbs;
 mod sqlite;
 mod sqlite_damage;
+mod sqlite_in_place;
 mod sqlite_kill;
 mod sqlite_rights;
 mod suspect;

@@ -171,10 +171,12 @@ fn a_plan_says_what_stands_in_the_way() {
     let daemon = world.start();
     let id = daemon.create("wal", &[])["id"].as_str().expect("id").to_owned();
     let before = fs::read(&path).expect("read");
-    let plan = daemon.ctl(&["restore", &id, "--dry-run"]);
+    let plan = daemon.ctl(&["restore", &id, "--no-replace", "--dry-run"]);
     plan.fails_with(ErrorCode::TargetExists);
     assert!(plan.text().contains("Stands in the way") && plan.text().contains("wal.db exists"), "{plan}");
-    daemon.ctl(&["restore", &id, "--yes"]).fails_with(ErrorCode::TargetExists);
+    daemon.ctl(&["restore", &id, "--no-replace", "--yes"]).fails_with(ErrorCode::TargetExists);
+    let there = path.to_str().expect("UTF-8");
+    daemon.ctl(&["restore", &id, "--to", there, "--yes"]).fails_with(ErrorCode::TargetExists);
     assert!(fs::read(&path).expect("read") == before, "nothing was touched");
     daemon.ctl(&["restore", &id, "--to", "relative.db", "--yes"]).fails_with(ErrorCode::InvalidArgs);
     daemon.ctl(&["restore", &id, "--table", "t", "--yes"]).fails_with(ErrorCode::InvalidArgs);
@@ -188,10 +190,10 @@ fn a_plan_says_what_stands_in_the_way() {
 }
 
 /// A process that writes transactions, each of which leaves the sum of all accounts at 0, until it is killed.
-struct Writer(Child);
+pub(crate) struct Writer(Child);
 
 impl Writer {
-    fn start(path: &Path) -> Self {
+    pub(crate) fn start(path: &Path) -> Self {
         let script = r#"i=0; while :; do i=$((i + 1))
             echo "BEGIN IMMEDIATE; INSERT INTO account(amount, note) VALUES ($i, hex(randomblob(500)));
                   INSERT INTO account(amount, note) VALUES (-$i, hex(randomblob(500)));
@@ -208,17 +210,30 @@ impl Writer {
     }
 
     /// Kills the shell and its sqlite3, wherever they are; gives what sqlite3 complained about.
-    fn kill(mut self) -> String {
-        let group = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).expect("pid"));
-        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("kill the writer");
-        self.0.wait().expect("reap the writer");
+    pub(crate) fn kill(mut self) -> String {
+        self.end();
         let mut said = String::new();
         self.0.stderr.take().expect("piped").read_to_string(&mut said).expect("read");
         said
     }
+
+    fn end(&mut self) {
+        let group = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).expect("pid"));
+        // Reaped once, it has no group any more that would be ours.
+        if matches!(self.0.try_wait(), Ok(None)) {
+            nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).expect("kill the writer");
+            self.0.wait().expect("reap the writer");
+        }
+    }
 }
 
-fn accounts(world: &World, name: &str, mode: &str) -> PathBuf {
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+pub(crate) fn accounts(world: &World, name: &str, mode: &str) -> PathBuf {
     let path = world.path().join(format!("{name}.db"));
     sqlite3(
         &path,

@@ -1,7 +1,7 @@
 //! Every byte of everything that a small backup of an SQLite database consists of is flipped in turn: a restore fails and
 //! leaves nothing, or gives exactly the database that was backed up.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use backupd::{
     clock::now_micros,
@@ -64,7 +64,10 @@ fn restore(repository: &Path, backup: &BackupFolder, to: &Path, context: &JobCon
         to: to.to_owned(),
         owner: String::new(),
         run_id: RunId::new(),
-        on_temporary_file: &|_| Ok(()),
+        replace: false,
+        lock_timeout: Duration::ZERO,
+        look_timeout: Duration::ZERO,
+        on_step: &|_| Ok(()),
     };
     let plan = sqlite::restore::plan(&request, &reader, context).map_err(|error| error.to_string())?;
     let restored = sqlite::restore::carry_out(&plan, &request, &reader, context);

@@ -3,7 +3,10 @@
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
     path::Path,
     process::Command,
 };
@@ -12,7 +15,7 @@ use backupd::model::error_code::ErrorCode;
 use nix::unistd::User;
 
 use super::sqlite::sqlite3;
-use crate::common::{Finished, World, run, sqlite_source};
+use crate::common::{Daemon, Finished, World, run, sqlite_source};
 
 /// Two users that every Debian has and that own nothing that matters.
 const DAEMON: &str = "nobody";
@@ -39,7 +42,12 @@ fn application(path: &Path, sql: &str) -> Finished {
     run(as_user(APPLICATION, "sqlite3").arg("-bail").arg(path).arg(sql))
 }
 
-/// The commands in the message of a refused backup.
+/// The job that can be undone.
+fn undoable_job(daemon: &Daemon) -> String {
+    daemon.ctl(&["restore", "undo", "--json"]).ok().json()[0]["job"].to_string()
+}
+
+/// The commands in the message of a refused backup or restore.
 fn commands_in(message: &str) -> String {
     let start = message.find("setfacl").unwrap_or_else(|| panic!("no command in {message}"));
     message[start..].lines().next().expect("a line").to_owned()
@@ -83,6 +91,26 @@ fn the_rights_that_are_printed_are_enough_and_lock_nobody_out() {
         assert_eq!(sqlite3(&path, "SELECT count(*) FROM t"), "2");
         daemon.create("app", &[]);
         application(&path, "INSERT INTO t VALUES (3); PRAGMA integrity_check").ok();
+        // They are enough to restore into the file, too, which stays its owner's.
+        let owner = || fs::metadata(&path).map(|m| (m.uid(), m.gid(), m.mode(), m.ino())).expect("stat");
+        let before = owner();
+        daemon.ctl(&["restore", "app@latest", "--yes"]).ok();
+        assert_eq!(owner(), before);
+        application(&path, "INSERT INTO t VALUES (4)").ok();
+        assert_eq!(sqlite3(&path, "SELECT group_concat(x) FROM t"), "1,2,4");
+        daemon.ctl(&["restore", "undo", &undoable_job(&daemon), "--yes"]).ok();
+        application(&path, "INSERT INTO t VALUES (5)").ok();
+        assert_eq!(sqlite3(&path, "SELECT group_concat(x) FROM t"), "1,2,3,5");
+        // Without the right to write, the plan says what helps.
+        run(Command::new("setfacl").args(["-m", &format!("u:{DAEMON}:r")]).arg(&path)).ok();
+        let refused = daemon.ctl(&["restore", "app@latest", "--yes"]);
+        refused.fails_with(ErrorCode::RestoreRefused);
+        run(Command::new("sh").args(["-e", "-c", &commands_in(&refused.stderr)])).ok();
+        daemon.ctl(&["restore", "app@latest", "--yes"]).ok();
+        run(Command::new("setfacl").args(["-m", &format!("u:{DAEMON}:rx")]).arg(&folder)).ok();
+        let plan = daemon.ctl(&["restore", "app@latest", "--dry-run"]);
+        plan.fails_with(ErrorCode::RestoreRefused);
+        assert!(plan.text().contains("setfacl -m u:nobody:rwx"), "{plan}");
     }
 }
 

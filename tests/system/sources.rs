@@ -149,4 +149,17 @@ fn an_sqlite_database_outside_is_opened(system: &System) {
     // Within its sandbox.
     system.sh("backupctl create app");
     system.sh("cd / && runuser -u games -- sqlite3 /srv/app/app.db 'INSERT INTO t VALUES (2)' && backupctl create app");
+    // Restoring into the live file takes nothing else, and the file stays its owner's.
+    let has = |rows: &str| {
+        let asked = "SELECT group_concat(x) FROM t; INSERT INTO t VALUES (9); DELETE FROM t WHERE x = 9";
+        assert_eq!(system.sh(&format!("cd / && runuser -u games -- sqlite3 /srv/app/app.db '{asked}'")).trim(), rows);
+    };
+    let identity = || system.sh("stat -c '%i %U %G %a' /srv/app/app.db; getfacl -c /srv/app/app.db 2>/dev/null");
+    let before = identity();
+    system.sh("cd / && runuser -u games -- sqlite3 /srv/app/app.db 'INSERT INTO t VALUES (3)'");
+    system.sh("backupctl restore app@latest --yes");
+    has("1,2");
+    system.sh("backupctl restore undo $(backupctl restore undo --json | grep -o '\"job\": *[0-9]*' | grep -o '[0-9]*$') --yes");
+    has("1,2,3");
+    assert_eq!(identity(), before);
 }

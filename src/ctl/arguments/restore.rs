@@ -23,7 +23,7 @@ pub struct RestoreArguments {
     /// The name of the new database, or the path of the new file [default: the original's]
     #[arg(long, value_name = "DATABASE|PATH", default_value = "", hide_default_value = true)]
     pub to: String,
-    /// Who the restored SQLite file shall belong to [default: the user of the daemon]
+    /// Who a new SQLite file shall belong to [default: the user of the daemon]
     #[arg(long, value_name = "USER[:GROUP]", default_value = "", hide_default_value = true)]
     pub owner: String,
     /// Create the roles that are missing on the server
@@ -44,10 +44,10 @@ pub struct RestoreArguments {
     /// Restore all databases of a run over a whole server, SOURCE or SOURCE@latest, with all roles, each under its own name
     #[arg(long, conflicts_with_all = ["to", "owner", "tables"])]
     pub all: bool,
-    /// Replace the database of the name given by --to; without --to the original is replaced where it exists
+    /// Replace the database or file given by --to; without --to the original is replaced where it exists
     #[arg(long)]
     pub replace: bool,
-    /// Replace nothing: a database of the name stands in the way
+    /// Replace nothing: a database or file of the name stands in the way
     #[arg(long, conflicts_with = "replace")]
     pub no_replace: bool,
     /// Take no backup of what is replaced first

@@ -162,6 +162,10 @@ struct PlanView {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Replaced {
+    /// Of a file.
+    path: Option<Name>,
+    is_database: Option<bool>,
+    rows_compared: Option<bool>,
     bytes: u64,
     sessions: u64,
     changed_tables: Vec<ChangedTable>,
@@ -250,7 +254,8 @@ impl PlanView {
             fact("Into", format!("{what} database {target}"));
         }
         if is_file {
-            fact("Into", format!("new file {to}"));
+            let what = if self.replaces.is_some() { "in place of the present" } else { "new" };
+            fact("Into", format!("{what} file {to}"));
         } else {
             fact("Server", format!("{server}, PostgreSQL {server_version}"));
         }
@@ -289,11 +294,20 @@ impl PlanView {
 impl Replaced {
     /// What is lost with it.
     fn for_people(&self) -> String {
-        let mut text = format!(
-            "The present database has {}; {} will be ended.\n",
-            human::size(self.bytes),
-            human::plural(usize::try_from(self.sessions).unwrap_or(usize::MAX), "session")
-        );
+        let size = human::size(self.bytes);
+        let mut text = match (&self.path, self.is_database) {
+            (Some(path), Some(false)) => format!("{} has {size} and is no database.\n", visible(&path.to_string())),
+            (Some(path), _) => {
+                format!("{} has {size}; those who use it are waited for, not ended.\n", visible(&path.to_string()))
+            }
+            (None, _) => format!(
+                "The present database has {size}; {} will be ended.\n",
+                human::plural(usize::try_from(self.sessions).unwrap_or(usize::MAX), "session")
+            ),
+        };
+        if self.rows_compared == Some(false) {
+            return text;
+        }
         if self.changed_tables.is_empty() {
             return text + "Every table has as many rows now as in the backup.\n";
         }

@@ -54,9 +54,12 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &UndoArg
             name.map(|name| visible(&name.to_string())).unwrap_or_default()
         };
         format!(
-            "Database {} is as it was before job {number}, in {}.\nWhat was there is kept as {}; `backupctl restore undo {}` \
+            "{} is as it was before job {number}, in {}.\nWhat was there is kept as {}; `backupctl restore undo {}` \
              brings that back.",
-            name("database"),
+            match name("path") {
+                file if file.is_empty() => format!("Database {}", name("database")),
+                file => format!("File {file}"),
+            },
             took(&job),
             name("kept"),
             job.view.number
@@ -164,7 +167,7 @@ impl View {
     fn for_people(&self) -> String {
         let name = |name: &Option<Name>| name.as_ref().map(|name| visible(&name.to_string())).unwrap_or_default();
         let mut text = format!(
-            "  Source: {}\nDatabase: {}\n Kept as: {}, {}, since {}, until {}\n",
+            "  Source: {}\nReplaced: {}\n Kept as: {}, {}, since {}, until {}\n",
             visible(&self.source),
             name(&self.target),
             name(&self.kept),

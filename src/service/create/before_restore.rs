@@ -36,7 +36,8 @@ pub(in crate::service) fn before_restore(
             (taking, whole && (to.is_empty() || database.as_str() == Some(to)))
         }
         (SourceKind::Sqlite(sqlite), _) => {
-            let is_original = to.is_empty() || sqlite.path.as_os_str() == to;
+            let real = |path: &std::path::Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            let is_original = to.is_empty() || real(&sqlite.path) == real(to.as_ref());
             (Taking::of(&source.kind, &Selection::default())?, is_original)
         }
     };

@@ -5,19 +5,21 @@
 //! that begins; it is removed only after what it names was dropped or got its final name. Dropping by the temporary name
 //! can never hit what was published.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    kept::Kept,
     store::{Record, Store},
-    undo::{Kept, UndoCopy},
+    target::Step,
+    undo::UndoCopy,
 };
 use crate::{
     clock::now_micros,
     model::{Name, RunId, job::JobNumber},
     service::{ServiceError, engine::Engine},
-    source::postgres::restore::{Milestone, Swap},
+    source::{postgres::restore::Milestone, sqlite::restore::FileStep},
 };
 
 /// What is under construction, by its temporary name.
@@ -60,7 +62,7 @@ pub(super) struct Entry {
     pub(super) temporary: Option<Temporary>,
     /// The swap that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) swap: Option<Swap>,
+    pub(super) swap: Option<Kept>,
     /// The run whose restore is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) undoes: Option<RunId>,
@@ -88,29 +90,30 @@ impl Journal {
         Self { entries: Store::new(state), copies: Store::new(state) }
     }
 
-    /// Writes a milestone of the restore down that `entry` is about.
-    pub(super) fn note(
-        &self,
-        entry: &Entry,
-        milestone: Milestone<'_>,
-        keep: std::time::Duration,
-    ) -> Result<(), ServiceError> {
-        let temporary = match &milestone {
-            Milestone::Building(name) => Some((*name).clone()),
-            Milestone::Swapping(swap) => Some(swap.incoming_name.clone()),
-            Milestone::Swapped(swap) => return self.swapped(entry, swap, keep),
-            Milestone::Over => return self.entries.remove(entry.run_id),
+    /// Writes a step of the restore down that `entry` is about.
+    pub(super) fn note(&self, entry: &Entry, step: Step<'_>, keep: std::time::Duration) -> Result<(), ServiceError> {
+        let file = |path: &Path| Temporary::File(path.to_owned());
+        let (temporary, swap) = match step {
+            Step::Database(Milestone::Over) | Step::File(FileStep::Over) => {
+                return self.entries.remove(entry.run_id);
+            }
+            Step::Database(Milestone::Swapped(swap)) => {
+                return self.swapped(entry, &Kept::Database(swap.clone()), keep);
+            }
+            Step::File(FileStep::Swapped(swap)) => return self.swapped(entry, &Kept::File(swap.clone()), keep),
+            Step::Database(Milestone::Building(name)) => (Temporary::Database(name.clone()), None),
+            Step::Database(Milestone::Swapping(swap)) => {
+                (Temporary::Database(swap.incoming_name.clone()), Some(Kept::Database(swap.clone())))
+            }
+            Step::File(FileStep::Building(path)) => (file(path), None),
+            Step::File(FileStep::Swapping(swap)) => (file(&swap.incoming), Some(Kept::File(swap.clone()))),
         };
-        let swap = match milestone {
-            Milestone::Swapping(swap) => Some(swap.clone()),
-            _ => None,
-        };
-        self.entries.add(&Entry { temporary: temporary.map(Temporary::Database), swap, ..entry.clone() })
+        self.entries.add(&Entry { temporary: Some(temporary), swap, ..entry.clone() })
     }
 
     /// The swap has happened: from now on it can be undone, and what it undid cannot any more. Doing this again changes
     /// nothing.
-    pub(super) fn swapped(&self, entry: &Entry, swap: &Swap, keep: std::time::Duration) -> Result<(), ServiceError> {
+    pub(super) fn swapped(&self, entry: &Entry, kept: &Kept, keep: std::time::Duration) -> Result<(), ServiceError> {
         let now = now_micros();
         self.copies.add(&UndoCopy {
             run_id: entry.run_id,
@@ -122,7 +125,7 @@ impl Journal {
             made_at: now,
             until: now.saturating_add(u64::try_from(keep.as_micros()).unwrap_or(u64::MAX)),
             bytes: 0,
-            kept: Kept::Database(swap.clone()),
+            kept: kept.clone(),
         })?;
         match entry.undoes {
             Some(undone) => self.copies.remove(undone),

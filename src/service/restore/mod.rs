@@ -2,6 +2,7 @@
 //! to do after a crash.
 
 mod journal;
+mod kept;
 mod plans;
 mod store;
 mod target;
@@ -11,7 +12,7 @@ mod whole;
 
 use std::sync::Arc;
 
-use self::journal::{Entry, Journal, Temporary};
+use self::journal::{Entry, Journal};
 pub(super) use self::{
     plans::planned_backup,
     tend::{Tending, begin as begin_tending},
@@ -226,14 +227,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn note(&self, step: Step<'_>) -> Result<(), SourceError> {
-        let noted = match step {
-            Step::Database(milestone) => self.journal.note(&self.entry, milestone, self.engine.config().undo.keep),
-            Step::File(Some(path)) => {
-                let temporary = Some(Temporary::File(path.to_owned()));
-                self.journal.entries.add(&Entry { temporary, ..self.entry.clone() })
-            }
-            Step::File(None) => self.journal.entries.remove(self.entry.run_id),
-        };
+        let noted = self.journal.note(&self.entry, step, self.engine.config().undo.keep);
         noted.map_err(|error| SourceError::new(error.code(), error.to_string()))
     }
 }
@@ -294,6 +288,16 @@ impl<'a> Restoring<'a> {
         let possible = plan["obstacles"].as_array().is_some_and(Vec::is_empty);
         if plan["replaces"].is_null() || !possible {
             return Ok(());
+        }
+        // What is no database cannot be backed up, so it is kept.
+        if plan["replaces"]["is_database"] == false {
+            return match options.no_undo {
+                true => Err(ServiceError::new(
+                    ErrorCode::RestoreRefused,
+                    "what is replaced is no database, so there is no backup of it: it must be kept",
+                )),
+                false => Ok(()),
+            };
         }
         if options.no_backup {
             return match options.no_undo {

@@ -22,7 +22,7 @@ const KEPT_FOR: u64 = 24 * 3600 * 1_000_000;
 /// Plans that are kept; the oldest go first.
 const KEPT: usize = 100;
 /// What changes by itself, at the top of a plan and in what it says of the replaced database.
-const VOLATILE: [&str; 9] = [
+const VOLATILE: [&str; 10] = [
     "id",
     "steps",
     "space_free",
@@ -30,6 +30,7 @@ const VOLATILE: [&str; 9] = [
     "kept_for_seconds",
     "sessions",
     "bytes",
+    "rows_compared",
     "changed_tables",
     "changed_table_count",
 ];
@@ -169,7 +170,11 @@ fn differences(planned: &Value, now: &Value) -> Vec<String> {
             ("replaces", Value::Object(_), Value::Object(_)) => !differences(planned, now).is_empty(),
             ("notices", Value::Array(planned), Value::Array(now)) => {
                 let lasting = |notices: &[Value]| {
-                    notices.iter().filter(|notice| notice["what"] != "space").cloned().collect::<Vec<_>>()
+                    notices
+                        .iter()
+                        .filter(|notice| notice["what"] != "space" && notice["what"] != "rows")
+                        .cloned()
+                        .collect::<Vec<_>>()
                 };
                 lasting(planned) != lasting(now)
             }

@@ -1,27 +1,30 @@
 //! Where a restore goes, by the kind of the source.
 
-use std::path::{Path, PathBuf};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value;
 
 use crate::{
-    config::{ConnectionSpec, PostgresConfig, SourceKind, SwapHooks},
+    config::{ConnectionSpec, PostgresConfig, SQLITE_LOCK_TIMEOUT, SourceKind, SwapHooks},
     model::{ErrorCode, Name, RunId, job::Phase},
     service::{ServiceError, operations::RestoreOptions},
     source::{
         JobContext, SetReader, SourceError,
         postgres::restore::{self as postgres, Milestone, OnExisting, RestoreChoices},
-        sqlite::restore as sqlite,
+        sqlite::restore::{self as sqlite, FileStep},
     },
 };
+
+/// How long a plan waits for who has a file locked.
+const PLANNING_LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a journal of restores must know.
 #[derive(Debug, Clone, Copy)]
 pub enum Step<'a> {
     /// Of a database.
     Database(Milestone<'a>),
-    /// Of a file: its temporary path before it exists, and `None` when it is gone or has its name.
-    File(Option<&'a Path>),
+    /// Of a file.
+    File(FileStep<'a>),
 }
 
 /// Told of each step; an error stops the restore.
@@ -51,10 +54,18 @@ pub struct PostgresTarget {
 }
 
 /// A file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SqliteTarget {
     /// The original path, for a restore that names no other; absent where none is known.
     pub path: Option<PathBuf>,
+    /// How long to wait for those who use a file that is replaced.
+    pub lock_timeout: Duration,
+}
+
+impl Default for SqliteTarget {
+    fn default() -> Self {
+        Self { path: None, lock_timeout: SQLITE_LOCK_TIMEOUT }
+    }
 }
 
 impl Target {
@@ -63,7 +74,9 @@ impl Target {
     pub fn of(source: &SourceKind) -> Self {
         match source {
             SourceKind::Postgres(postgres) => Self::Postgres(PostgresTarget::of(postgres)),
-            SourceKind::Sqlite(sqlite) => Self::Sqlite(SqliteTarget { path: Some(sqlite.path.clone()) }),
+            SourceKind::Sqlite(sqlite) => {
+                Self::Sqlite(SqliteTarget { path: Some(sqlite.path.clone()), lock_timeout: sqlite.lock_timeout })
+            }
         }
     }
 
@@ -84,7 +97,9 @@ impl Target {
                 to_json(&postgres::plan(&request, reader, context)?)
             }
             Self::Sqlite(target) => {
-                let request = target.request(options, RunId::new(), &|_| Ok(()))?;
+                let mut request = target.request(options, RunId::new(), &|_| Ok(()))?;
+                // Who asks for a plan waits for it.
+                request.look_timeout = request.look_timeout.min(PLANNING_LOCK_TIMEOUT);
                 to_json(&sqlite::plan(&request, reader, context)?)
             }
         }
@@ -114,7 +129,7 @@ impl Target {
                 to_json(&postgres::carry_out(&plan, &request, reader, context)?)
             }
             Self::Sqlite(target) => {
-                let told = |path: Option<&Path>| on_step(Step::File(path));
+                let told = |step: FileStep<'_>| on_step(Step::File(step));
                 let request = target.request(options, run_id, &told)?;
                 let plan = sqlite::plan(&request, reader, context)?;
                 approve(&to_json(&plan)?)?;
@@ -172,7 +187,7 @@ impl SqliteTarget {
         &self,
         options: &RestoreOptions,
         run_id: RunId,
-        on_temporary_file: &'a (dyn Fn(Option<&Path>) -> Result<(), SourceError> + Sync),
+        on_step: &'a (dyn Fn(FileStep<'_>) -> Result<(), SourceError> + Sync),
     ) -> Result<sqlite::RestoreRequest<'a>, ServiceError> {
         let RestoreOptions { to, owner, create_roles, no_owner, no_privileges, tables, break_replication, .. } =
             options;
@@ -190,7 +205,15 @@ impl SqliteTarget {
                 format!("an SQLite database is restored to an absolute path, which {:?} is not", to.display()),
             ));
         }
-        Ok(sqlite::RestoreRequest { to, owner: owner.clone(), run_id, on_temporary_file })
+        Ok(sqlite::RestoreRequest {
+            to,
+            owner: owner.clone(),
+            replace: options.replace,
+            lock_timeout: self.lock_timeout,
+            look_timeout: self.lock_timeout,
+            run_id,
+            on_step,
+        })
     }
 }
 

@@ -13,18 +13,13 @@ use tokio::sync::Notify;
 
 use super::{
     journal::{Entry, Journal, Temporary},
-    target::PostgresTarget,
-    undo,
+    kept, undo,
 };
 use crate::{
     clock::now_micros,
-    config::{PostgresConfig, SourceKind},
     model::{ErrorCode, message_id},
     service::{ServiceError, engine::Engine},
-    source::{
-        postgres::restore::{self as postgres, Settled, Swap},
-        sqlite::restore as sqlite,
-    },
+    source::{Settled, postgres::restore as postgres, sqlite::restore as sqlite},
 };
 
 /// How often is tried again what failed.
@@ -134,49 +129,28 @@ fn clear_one(engine: &Engine, journal: &Journal, entry: &Entry) -> bool {
 /// Finishes one, and says what was done.
 fn clear_entry(engine: &Engine, journal: &Journal, entry: &Entry) -> Result<String, ServiceError> {
     if let Some(swap) = &entry.swap
-        && settle(engine, entry, swap)? == Settled::Swapped
+        && swap.settle(engine, &entry.source)? == Settled::Swapped
     {
         journal.swapped(entry, swap, engine.config().undo.keep)?;
+        swap.finish()?;
         undo::measure(engine, entry.run_id);
         return Ok(format!(
             "an interrupted job had put the other database in the place of {}; the one before is kept as {}",
-            swap.name, swap.kept
+            swap.target(),
+            swap.place()
         ));
     }
     match &entry.temporary {
         Some(Temporary::File(path)) => sqlite::sweep(path)?,
         Some(Temporary::Database(name)) => {
             let checks = engine.early_checks()?;
-            let connection = target(engine, &entry.source)?.connection;
+            let connection = kept::server(engine, &entry.source)?.connection;
             postgres::sweep(&connection, std::slice::from_ref(name), checks.context())?;
         }
         None => return Ok(format!("an interrupted undo of {} left everything as it was", entry.source)),
     }
     let temporary = entry.temporary.as_ref().map(ToString::to_string).unwrap_or_default();
     Ok(format!("removed {temporary}, which an interrupted restore left"))
-}
-
-fn settle(engine: &Engine, entry: &Entry, swap: &Swap) -> Result<Settled, ServiceError> {
-    let checks = engine.early_checks()?;
-    let connection = target(engine, &entry.source)?.connection;
-    Ok(postgres::settle(&connection, swap, checks.context())?)
-}
-
-/// Where the databases of a source are restored to.
-pub(super) fn target(engine: &Engine, source: &str) -> Result<PostgresTarget, ServiceError> {
-    Ok(PostgresTarget::of(&postgres_source(engine, source)?))
-}
-
-fn postgres_source(engine: &Engine, source: &str) -> Result<PostgresConfig, ServiceError> {
-    let config = engine.config();
-    let found = source.parse().ok().and_then(|name| config.sources.get(&name));
-    match found.map(|source| &source.kind) {
-        Some(SourceKind::Postgres(postgres)) => Ok(postgres.as_ref().clone()),
-        Some(_) => {
-            Err(ServiceError::new(ErrorCode::NoSuchSource, format!("source {source} is no PostgreSQL server any more")))
-        }
-        None => Err(ServiceError::new(ErrorCode::NoSuchSource, format!("source {source} is not configured any more"))),
-    }
 }
 
 /// Drops the undo copies whose time is over; says when the next one's is.

@@ -3,7 +3,7 @@
 //! Invariants: a copy is written down before the job that made it counts as done, and for as long as it exists; undoing
 //! makes a copy of what it takes away, so that an undo can be undone; nothing is dropped before its time but by name.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,11 +11,12 @@ use serde_json::json;
 use super::{
     exclusive_key,
     journal::{Entry, Journal},
+    kept::Kept,
     store::Record,
     tend,
 };
 use crate::{
-    clock::{self, now_micros},
+    clock::now_micros,
     fail_point,
     model::{
         ErrorCode, Name, RunId,
@@ -27,24 +28,8 @@ use crate::{
         jobs::{JobHandle, JobOutcome, JobRequest},
         operations::{Caller, UndoOptions, UndoSummary},
     },
-    source::postgres::restore::{self as postgres, Settled, Swap},
+    source::Settled,
 };
-
-/// What is kept, and how it comes back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Kept {
-    /// A database, under another name on the same server.
-    Database(Swap),
-}
-
-impl std::fmt::Display for Kept {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Database(swap) => write!(f, "database {}", swap.kept),
-        }
-    }
-}
 
 /// One thing that an undo can bring back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,14 +68,13 @@ impl Record for UndoCopy {
 
 impl UndoCopy {
     fn summary(&self) -> UndoSummary {
-        let Kept::Database(swap) = &self.kept;
         UndoSummary {
             job: self.job,
             run_id: self.run_id,
             source: self.source.clone(),
             backup: self.backup.clone(),
-            target: swap.name.lossy().into_owned(),
-            kept: swap.kept.lossy().into_owned(),
+            target: self.kept.target(),
+            kept: self.kept.place(),
             undid: self.undid,
             made_at: self.made_at,
             until: self.until,
@@ -104,10 +88,7 @@ pub(super) fn measure(engine: &Engine, run_id: RunId) {
     let measured = || -> Result<(), ServiceError> {
         let journal = Journal::of(engine);
         let Some(copy) = journal.copies.all()?.into_iter().find(|copy| copy.run_id == run_id) else { return Ok(()) };
-        let Kept::Database(swap) = &copy.kept;
-        let checks = engine.early_checks()?;
-        let connection = tend::target(engine, &copy.source)?.connection;
-        match postgres::kept_size(&connection, swap, checks.context())? {
+        match copy.kept.size(engine, &copy.source)? {
             Some(bytes) => journal.copies.add(&UndoCopy { bytes, ..copy }),
             None => Ok(()),
         }
@@ -144,29 +125,17 @@ pub(in crate::service) fn source_of(engine: &Engine, job: JobNumber) -> Result<S
 /// What an undo would do, as JSON. Touches nothing.
 pub(in crate::service) fn plan(engine: &Engine, job: JobNumber) -> Result<serde_json::Value, ServiceError> {
     let copy = find(&Journal::of(engine), job)?;
-    let Kept::Database(swap) = &copy.kept;
-    let checks = engine.early_checks()?;
-    let connection = tend::target(engine, &copy.source)?.connection;
-    let size = postgres::kept_size(&connection, swap, checks.context())?;
-    let mut obstacles = Vec::new();
-    if size.is_none() {
-        obstacles.push(format!("the database {} is not there any more", swap.kept));
-    }
-    let (name, kept) = (swap.name.display(), swap.kept.display());
+    let size = copy.kept.size(engine, &copy.source)?;
     Ok(json!({
         "job": copy.job,
         "source": copy.source,
-        "target": swap.name,
-        "kept": swap.kept,
+        "target": copy.kept.target(),
+        "kept": copy.kept.place(),
         "kept_since": copy.made_at,
         "until": copy.until,
         "bytes": size,
-        "steps": [
-            format!("let nobody into {name:?} any more, and end the sessions with it"),
-            format!("in one transaction give {name:?} another name and {kept:?} its own again"),
-            format!("keep what is {name:?} now, with all that was written since {}, as an undo copy", clock::rfc3339(copy.made_at)),
-        ],
-        "obstacles": obstacles,
+        "steps": copy.kept.steps(copy.made_at),
+        "obstacles": Vec::from_iter(copy.kept.objection(size)),
     }))
 }
 
@@ -178,8 +147,7 @@ pub(in crate::service) fn submit(
     options: UndoOptions,
 ) -> Result<JobNumber, ServiceError> {
     let copy = find(&Journal::of(engine), job)?;
-    // What is not configured any more cannot be reached.
-    tend::target(engine, &copy.source)?;
+    copy.kept.check_reachable(engine, &copy.source)?;
     let request = JobRequest {
         job_type: JobType::Undo,
         source: copy.source.clone(),
@@ -202,8 +170,10 @@ fn run(
     let journal = Journal::of(engine);
     let copy = find(&journal, undone)?;
     tend::clear(engine, &copy.source);
-    let Kept::Database(before) = &copy.kept;
-    let swap = before.reversed(job.run_id);
+    if let Some(why) = copy.kept.objection(copy.kept.size(engine, &copy.source)?) {
+        return Err(ServiceError::new(ErrorCode::RestoreRefused, format!("cannot undo job {undone}: {why}")));
+    }
+    let swap = copy.kept.reversed(job.run_id);
     let entry = Entry {
         run_id: job.run_id,
         job: job.number,
@@ -214,25 +184,24 @@ fn run(
         swap: Some(swap.clone()),
         undoes: Some(copy.run_id),
     };
-    let connection = tend::target(engine, &copy.source)?.connection;
     journal.entries.add(&entry)?;
     hit("undo-planned")?;
     job.context.progress.enter(Phase::Committing);
-    let undo = postgres::undo(&connection, &swap, options.break_replication, &job.context);
-    if let Err(error) = undo
-        && postgres::settle(&connection, &swap, &job.context)? == Settled::NotSwapped
+    if let Err(error) = swap.exchange(engine, &copy.source, options, &job.context)
+        && swap.settle(engine, &copy.source)? == Settled::NotSwapped
     {
         journal.entries.remove(job.run_id)?;
-        return Err(error.into());
+        return Err(error);
     }
     hit("undo-swapped")?;
     journal.swapped(&entry, &swap, engine.config().undo.keep)?;
     hit("undo-noted")?;
+    swap.finish()?;
     journal.entries.remove(job.run_id)?;
     measure(engine, job.run_id);
     engine.tending().wake();
     engine.changes_noted();
-    Ok(JobOutcome::new(None, Undone { database: swap.name, kept: swap.kept, undone }))
+    Ok(JobOutcome::new(None, Undone::new(&swap, undone)))
 }
 
 /// Passes a fail point.
@@ -244,11 +213,25 @@ fn hit(name: &'static str) -> Result<(), ServiceError> {
 #[derive(Debug, Serialize)]
 struct Undone {
     /// The database that is as it was before the restore.
-    database: Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<Name>,
+    /// Or the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
     /// What was taken away, kept for an undo of the undo.
     kept: Name,
     /// The job that was undone.
     undone: JobNumber,
+}
+
+impl Undone {
+    fn new(swap: &Kept, undone: JobNumber) -> Self {
+        let (database, path, kept) = match swap {
+            Kept::Database(swap) => (Some(swap.name.clone()), None, swap.kept.clone()),
+            Kept::File(swap) => (None, Some(swap.path.clone()), Name::from(swap.kept.to_string_lossy().into_owned())),
+        };
+        Self { database, path, kept, undone }
+    }
 }
 
 /// Submits the dropping of what a job keeps, before its time.
@@ -291,10 +274,7 @@ pub(super) fn forget_now(engine: &Engine, job: JobNumber) -> Result<(), ServiceE
 
 /// Drops a copy, then its record.
 pub(super) fn drop_copy(engine: &Engine, journal: &Journal, copy: &UndoCopy) -> Result<(), ServiceError> {
-    let Kept::Database(swap) = &copy.kept;
-    let checks = engine.housekeeping()?;
-    let connection = tend::target(engine, &copy.source)?.connection;
-    postgres::drop_kept(&connection, swap, checks.context())?;
+    copy.kept.drop(engine, &copy.source)?;
     journal.copies.remove(copy.run_id)?;
     tracing::info!(
         MESSAGE_ID = crate::model::message_id::LEFTOVERS_REMOVED,

@@ -137,12 +137,18 @@ impl Place {
         Err(self.denied("what SQLite makes beside it could not be used by its owner's application"))
     }
 
-    fn folder(&self) -> &Path {
+    /// The folder that it lies in.
+    pub(super) fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
-    /// The error for rights that are missing, with the commands that grant them.
+    /// The error for rights to read that are missing, with the commands that grant them.
     pub(super) fn denied(&self, why: &str) -> SourceError {
+        self.denied_to("read", why)
+    }
+
+    /// The error for rights that are missing for what is `attempted`, with the commands that grant them.
+    pub(super) fn denied_to(&self, attempted: &str, why: &str) -> SourceError {
         let user = name_of(geteuid());
         let owner = name_of(Uid::from_raw(self.owner));
         let mut commands = Vec::new();
@@ -163,7 +169,7 @@ impl Place {
         SourceError::new(
             ErrorCode::DatabasePermission,
             format!(
-                "the user {user} cannot read {}: {why}. Rights on the folder and the file that are enough, also in WAL \
+                "the user {user} cannot {attempted} {}: {why}. Rights on the folder and the file that are enough, also in WAL \
                  mode: {}",
                 self.path.display(),
                 commands.join(" && ")

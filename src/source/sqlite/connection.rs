@@ -1,7 +1,7 @@
 //! Opening databases: those of somebody else, which are in use, and copies of our own.
 //!
 //! Invariants: a wait for a lock and every statement end when the job is cancelled or its time is over; nothing is
-//! written into a database that is opened here.
+//! written into a database that is opened here, but by [`open_to_write`].
 
 use std::{
     path::Path,
@@ -42,6 +42,23 @@ pub(super) fn open_live(place: &Place, limits: &Limits) -> Result<Connection, So
     let opened = Connection::open_with_flags(place.path(), mode | OpenFlags::SQLITE_OPEN_NO_MUTEX);
     opened
         .and_then(|connection| prepare(connection, limits))
+        .map_err(|error| explain(&error, "open", place, &limits.cancel))
+}
+
+/// Opens a live database to replace its contents: unlike all others, this connection may write, also what is damaged.
+///
+/// # Errors
+/// As [`explain`].
+pub(super) fn open_to_write(place: &Place, limits: &Limits) -> Result<Connection, SourceError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(place.path(), flags).and_then(|connection| prepare(connection, limits));
+    // EXTRA: once a change is reported, no crash takes it back.
+    opened
+        .and_then(|connection| {
+            connection
+                .execute_batch("PRAGMA writable_schema = ON; PRAGMA query_only = OFF; PRAGMA synchronous = EXTRA;")?;
+            Ok(connection)
+        })
         .map_err(|error| explain(&error, "open", place, &limits.cancel))
 }
 

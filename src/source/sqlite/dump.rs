@@ -98,7 +98,7 @@ pub fn dump(request: &DumpRequest, sink: &mut dyn SetSink, context: &JobContext)
 }
 
 /// Begins a read transaction, whose snapshot is that of the first read, and says whether the mode is WAL.
-fn begin(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn begin(connection: &Connection) -> rusqlite::Result<bool> {
     connection.execute_batch("BEGIN")?;
     connection.query_row("SELECT count(*) FROM main.sqlite_schema", [], |_| Ok(()))?;
     connection.query_row("PRAGMA main.journal_mode", [], |row| Ok(row.get_ref(0)?.as_bytes()? == b"wal"))

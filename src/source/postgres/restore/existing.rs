@@ -16,7 +16,7 @@ use crate::{
         manifest::{DatabaseProperties, Manifest},
     },
     source::{
-        SourceError,
+        ChangedTable, SourceError,
         postgres::{
             connection::{APPLICATION_NAME, Session, get},
             database_sql,
@@ -29,8 +29,6 @@ use crate::{
 
 /// How long rows are counted for a plan; beyond it the server's own estimates have to do.
 const COUNTING: Duration = Duration::from_secs(3);
-/// Tables that a plan names.
-const NAMED_TABLES: usize = 50;
 
 /// What a plan says of the database that is replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,28 +49,6 @@ pub struct Replaced {
     pub changed_tables: Vec<ChangedTable>,
     /// How many such tables there are, the named ones included.
     pub changed_table_count: u64,
-}
-
-/// A table of which now is not what the backup holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangedTable {
-    /// Its schema.
-    pub schema: Name,
-    /// Its name.
-    pub name: Name,
-    /// Rows now; absent for a table that is not there.
-    pub rows_now: Option<u64>,
-    /// Rows in the backup; absent for a table that it does not hold.
-    pub rows_in_backup: Option<u64>,
-    /// Whether `rows_now` was counted; otherwise it is the server's estimate.
-    pub counted: bool,
-}
-
-impl ChangedTable {
-    /// Rows that would be gone.
-    fn lost(&self) -> u64 {
-        self.rows_now.unwrap_or_default().saturating_sub(self.rows_in_backup.unwrap_or_default())
-    }
 }
 
 /// What was found of an existing database, and what the new one is given of it.
@@ -174,9 +150,7 @@ pub(super) async fn look(
     let live = database_sql::read(&inside, cancel).await?;
     say_what_differs(&live, &look.facts.database, findings);
     let mut changed = changed_tables(&inside, cancel, look.manifest).await?;
-    changed.sort_by_key(|table| std::cmp::Reverse(table.lost()));
-    let changed_table_count = changed.len() as u64;
-    changed.truncate(NAMED_TABLES);
+    let changed_table_count = ChangedTable::most_lost_first(&mut changed);
     let count = |index: usize| get::<i64>(row, index).map(|count| u64::try_from(count).unwrap_or_default());
     let replaced = Replaced {
         oid,

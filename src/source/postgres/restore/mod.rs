@@ -44,4 +44,4 @@ pub use plan::{RestorePlan, plan};
 pub use report::RestoreReport;
 pub use request::{Milestone, OnExisting, RestoreChoices, RestoreRequest};
 pub use run::carry_out;
-pub use swap::{Settled, Swap, drop_kept, kept_size, settle, undo};
+pub use swap::{Swap, drop_kept, kept_size, settle, undo};

@@ -11,11 +11,11 @@ use super::{
     report::hit,
     request::{Milestone, OnExisting, replaced_name},
     run::{Restore, State},
-    swap::{self, Settled, Swap},
+    swap::{self, Swap},
 };
 use crate::{
     model::{ErrorCode, Name},
-    source::{SourceError, postgres::connection::Session},
+    source::{Settled, SourceError, postgres::connection::Session},
     stream::Cancel,
 };
 

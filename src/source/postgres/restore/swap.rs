@@ -19,7 +19,7 @@ use crate::{
     config::ConnectionSpec,
     model::{ErrorCode, Name, RunId},
     source::{
-        JobContext, SourceError,
+        JobContext, Settled, SourceError,
         postgres::{
             connection::{Session, get},
             facts::system_identifier,
@@ -50,15 +50,6 @@ pub struct Swap {
     pub outgoing: u32,
     /// What that one is called after.
     pub kept: Name,
-}
-
-/// Where a swap stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// The name has passed to the other database.
-    Swapped,
-    /// Everything is as before, and the name lets sessions in.
-    NotSwapped,
 }
 
 impl Swap {

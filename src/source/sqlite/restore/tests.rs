@@ -1,7 +1,10 @@
 //! Restores into folders, with everything that can stand in the way or go wrong.
 
-use std::{os::unix::fs::MetadataExt as _, sync::Mutex};
+mod in_place;
 
+use std::sync::Mutex;
+
+use nix::unistd::{User, geteuid};
 use rusqlite::Connection;
 
 use super::{
@@ -23,15 +26,21 @@ fn backup(fixture: &Fixture) -> MemorySet {
 
 fn restore(fixture: &Fixture, set: &MemorySet, to: &Path, owner: &str) -> Result<RestoreReport, SourceError> {
     let told = Mutex::new(Vec::new());
-    let on_temporary_file = |path: Option<&Path>| {
-        told.lock().unwrap().push(path.map(|path| (path.to_owned(), path.exists())));
+    let on_step = |step: FileStep<'_>| {
+        told.lock().unwrap().push(match step {
+            FileStep::Building(path) => Some((path.to_owned(), path.exists())),
+            _ => None,
+        });
         Ok(())
     };
     let request = RestoreRequest {
         to: to.to_owned(),
         owner: owner.to_owned(),
+        replace: false,
+        lock_timeout: Duration::ZERO,
+        look_timeout: Duration::ZERO,
         run_id: RunId::new(),
-        on_temporary_file: &on_temporary_file,
+        on_step: &on_step,
     };
     let plan = plan(&request, set, &fixture.context)?;
     let result = carry_out(&plan, &request, set, &fixture.context);
@@ -52,7 +61,10 @@ fn the_file_is_what_was_backed_up() {
     let set = backup(&fixture);
     let to = fixture.folder.path().join("new.db");
     let report = restore(&fixture, &set, &to, "").unwrap();
-    assert_eq!(report, RestoreReport { path: to.clone(), bytes: set.image.len() as u64, tables: 1, rows: 1000 });
+    assert_eq!(
+        report,
+        RestoreReport { path: to.clone(), bytes: set.image.len() as u64, tables: 1, rows: 1000, kept: None }
+    );
     assert_eq!(fs::read(&to).unwrap(), set.image);
     assert_eq!(fs::metadata(&to).unwrap().mode() & 0o777, 0o600);
     let restored = Connection::open(&to).unwrap();

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use super::fixture::*;
 use crate::{
     model::{ErrorCode, RunId},
-    source::postgres::{
-        restore::{self, OnExisting, RestoreChoices, Settled},
-        test_server::TestServer,
+    source::{
+        Settled,
+        postgres::{
+            restore::{self, OnExisting, RestoreChoices},
+            test_server::TestServer,
+        },
     },
 };
 

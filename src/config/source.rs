@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    drill::{self, DrillConfig},
     postgres::{self, PostgresConfig},
     reader::Section,
     schedule::schedule,
@@ -23,6 +24,8 @@ pub struct SourceConfig {
     pub timeout: Option<Duration>,
     /// How many plaintext bytes a backup may have.
     pub max_size: Option<u64>,
+    /// How its backups are drilled.
+    pub drill: DrillConfig,
     /// What it is.
     pub kind: SourceKind,
 }
@@ -77,6 +80,7 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
     } else {
         postgres::read(&mut root).map(|config| SourceKind::Postgres(Box::new(config)))
     };
+    let drill = drill::read(root.section("drill"), is_sqlite);
     root.finish();
-    Some(SourceConfig { enabled, description, schedule, timeout, max_size, kind: kind? })
+    Some(SourceConfig { enabled, description, schedule, timeout, max_size, drill, kind: kind? })
 }

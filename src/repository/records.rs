@@ -15,6 +15,7 @@ use super::{
 };
 use crate::model::{
     BackupId,
+    drill::DrillReport,
     summary::{BackupSummary, Proof},
 };
 
@@ -38,6 +39,28 @@ pub enum Record {
         /// What is wrong, a sentence each.
         findings: Vec<String>,
     },
+    /// It was restored into a scratch database, and everything that was looked at was as it should be.
+    Drilled {
+        /// When, microseconds since the epoch.
+        at: u64,
+        /// The program that did it, `backupd 0.1.0`.
+        by: String,
+        /// What was found.
+        #[serde(flatten)]
+        report: DrillReport,
+    },
+    /// It was drilled, and did not restore as it should.
+    DrillFailed {
+        /// When, microseconds since the epoch.
+        at: u64,
+        /// The program that did it.
+        by: String,
+        /// Why.
+        message: String,
+        /// What was found until then.
+        #[serde(flatten)]
+        report: DrillReport,
+    },
     /// It is deleted. While no backup of the source has a higher sequence, this record stays when the rest is gone.
     Deleted {
         /// When, microseconds since the epoch.
@@ -56,7 +79,11 @@ impl Record {
     #[must_use]
     pub fn at(&self) -> u64 {
         match self {
-            Self::Checked { at, .. } | Self::Damaged { at, .. } | Self::Deleted { at, .. } => *at,
+            Self::Checked { at, .. }
+            | Self::Damaged { at, .. }
+            | Self::Drilled { at, .. }
+            | Self::DrillFailed { at, .. }
+            | Self::Deleted { at, .. } => *at,
         }
     }
 
@@ -64,6 +91,8 @@ impl Record {
         match self {
             Self::Checked { at, .. } => format!("checked-{}.json", precise_stamp(*at)),
             Self::Damaged { at, .. } => format!("damaged-{}.json", precise_stamp(*at)),
+            Self::Drilled { at, .. } => format!("drilled-{}.json", precise_stamp(*at)),
+            Self::DrillFailed { at, .. } => format!("drillfailed-{}.json", precise_stamp(*at)),
             Self::Deleted { .. } => DELETED.to_owned(),
         }
     }
@@ -74,8 +103,23 @@ fn precise_stamp(at: u64) -> String {
     format!("{}.{:06}Z", utc_stamp(at).trim_end_matches('Z'), at % 1_000_000)
 }
 
+/// What the names of records begin with that tell of a check.
+const CHECKS: [&str; 2] = ["checked-", "damaged-"];
+/// What the names of records begin with that tell of a drill.
+const DRILLS: [&str; 2] = ["drilled-", "drillfailed-"];
+/// So many drills of a backup are remembered.
+const DRILLS_KEPT: usize = 10;
+
 fn is_record(name: &str) -> bool {
-    name == DELETED || ((name.starts_with("checked-") || name.starts_with("damaged-")) && name.ends_with(".json"))
+    name == DELETED || is_check(name) || is_drill(name)
+}
+
+fn is_check(name: &str) -> bool {
+    CHECKS.iter().any(|beginning| name.starts_with(beginning)) && name.ends_with(".json")
+}
+
+fn is_drill(name: &str) -> bool {
+    DRILLS.iter().any(|beginning| name.starts_with(beginning)) && name.ends_with(".json")
 }
 
 /// The records of a backup, oldest first.
@@ -104,18 +148,32 @@ pub(crate) fn write(repository: &Repository, backup: &BackupObjects, record: &Re
         Err(error) if error.kind == StorageErrorKind::AlreadyExists => {}
         other => other?,
     }
+    if matches!(record, Record::Drilled { .. } | Record::DrillFailed { .. }) {
+        return forget_old_drills(storage, backup);
+    }
     let Record::Checked { at, level } = record else { return Ok(()) };
-    for object in backup.objects.iter().filter(|object| object.key != DELETED && is_record(&object.key)) {
+    for object in backup.objects.iter().filter(|object| is_check(&object.key)) {
         let key = backup.folder.key(&object.key);
         let overridden = match read_one(storage, &key)? {
             Record::Checked { at: older, level: shallower } | Record::Damaged { at: older, level: shallower, .. } => {
                 older < *at && shallower <= *level
             }
-            Record::Deleted { .. } => false,
+            Record::Drilled { .. } | Record::DrillFailed { .. } | Record::Deleted { .. } => false,
         };
         if overridden {
             storage.delete(&key)?;
         }
+    }
+    Ok(())
+}
+
+/// Removes the oldest records of drills beyond those that are kept, one of which was just written.
+fn forget_old_drills(storage: &dyn Storage, backup: &BackupObjects) -> Result<(), RepositoryError> {
+    let mut drills: Vec<&str> =
+        backup.objects.iter().map(|object| object.key.as_str()).filter(|name| is_drill(name)).collect();
+    drills.sort_by_key(|name| name.split_once('-').map(|(_, stamp)| stamp));
+    for name in drills.iter().take((drills.len() + 1).saturating_sub(DRILLS_KEPT)) {
+        storage.delete(&backup.folder.key(name))?;
     }
     Ok(())
 }
@@ -135,6 +193,14 @@ pub(crate) fn apply(records: &[Record], summary: &mut BackupSummary) {
             Record::Damaged { level, .. } => {
                 damaged = damaged.max(Some(*level));
                 summary.proof = Proof::Stored;
+            }
+            Record::Drilled { at, report, .. } => {
+                summary.proof = Proof::Drilled;
+                (summary.drilled_at, summary.recovery, summary.drill_failed_at) = (*at, report.recovery, 0);
+            }
+            Record::DrillFailed { at, .. } => {
+                summary.proof = summary.proof.min(Proof::Checked);
+                summary.drill_failed_at = *at;
             }
             Record::Deleted { .. } => {}
         }

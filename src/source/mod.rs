@@ -4,6 +4,7 @@
 //! packs nor jobs. Its functions block and are run in a thread of their own; SQL and child processes run on the tokio
 //! runtime whose handle is in the [`JobContext`].
 
+mod drill;
 pub mod error;
 pub mod postgres;
 pub(crate) mod shell;

@@ -38,6 +38,8 @@ pub(super) fn run(
         .map_err(|e| failed(&e))?;
     file.write_all(sql.as_bytes()).and_then(|()| file.flush()).map_err(|e| failed(&e))?;
     let mut child = ClientCommand::new(&programs.psql(), environment, ErrorCode::DrillFailed)
+        // The settings of the database itself, its search path above all, rather than those that a dump pins.
+        .env("PGOPTIONS", "")
         .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--no-align", "--tuples-only", "--no-password"])
         .arg(format!("--field-separator={SEPARATOR}"))
         .arg(format!("--pset=null={NULL}"))

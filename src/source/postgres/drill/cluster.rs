@@ -50,7 +50,7 @@ const SETTINGS: [&str; 17] = [
     "shared_preload_libraries=",
     "archive_mode=off",
     "logging_collector=off",
-    "log_min_messages=error",
+    "log_min_messages=fatal",
     "log_line_prefix=postgres: ",
     // Files below the data directory, which go with it, rather than /dev/shm.
     "dynamic_shared_memory_type=mmap",

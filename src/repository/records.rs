@@ -207,3 +207,73 @@ pub(crate) fn apply(records: &[Record], summary: &mut BackupSummary) {
     }
     summary.damaged = damaged.is_some();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{SourceKey, manifest::Kind};
+
+    fn summary() -> BackupSummary {
+        BackupSummary {
+            id: BackupId([1; 16]),
+            source: SourceKey::single("shop".parse().unwrap()),
+            run_id: None,
+            whole_run: false,
+            sequence: 1,
+            kind: Kind::Logical,
+            started_at: 0,
+            snapshot_at: 0,
+            finished_at: 0,
+            raw_bytes: 0,
+            stored_bytes: 0,
+            new_bytes: 0,
+            rows: 0,
+            proof: Proof::Stored,
+            verified_at: 0,
+            drilled_at: 0,
+            recovery: 0,
+            drill_failed_at: 0,
+            damaged: false,
+            incomplete: 0,
+            description: String::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    fn drilled(at: u64) -> Record {
+        let report = DrillReport { recovery: at * 10, server: "PostgreSQL 15".to_owned(), ..DrillReport::default() };
+        Record::Drilled { at, by: "backupd 1".to_owned(), report }
+    }
+
+    fn failed(at: u64) -> Record {
+        Record::DrillFailed { at, by: "backupd 1".to_owned(), message: "no".to_owned(), report: DrillReport::default() }
+    }
+
+    fn after(records: &[Record]) -> (Proof, u64, u64, u64) {
+        let mut summary = summary();
+        apply(records, &mut summary);
+        (summary.proof, summary.drilled_at, summary.recovery, summary.drill_failed_at)
+    }
+
+    #[test]
+    fn the_last_drill_says_how_far_a_backup_is_proved() {
+        let checked = Record::Checked { at: 1, level: Level::Data };
+        assert_eq!(after(&[checked.clone(), drilled(2)]), (Proof::Drilled, 2, 20, 0));
+        assert_eq!(after(&[drilled(2), checked.clone()]), (Proof::Drilled, 2, 20, 0));
+        assert_eq!(after(&[checked.clone(), drilled(2), failed(3)]), (Proof::Checked, 2, 20, 3));
+        assert_eq!(after(&[failed(3)]), (Proof::Stored, 0, 0, 3));
+        assert_eq!(after(&[failed(3), drilled(4)]), (Proof::Drilled, 4, 40, 0));
+        let damaged = Record::Damaged { at: 5, level: Level::Data, findings: Vec::new() };
+        assert_eq!(after(&[drilled(4), damaged]).0, Proof::Stored);
+    }
+
+    #[test]
+    fn records_of_drills_read_as_they_were_written() {
+        for record in [drilled(7), failed(8)] {
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
+            assert!(is_record(&record.name()) && is_drill(&record.name()) && !is_check(&record.name()));
+        }
+        assert!(serde_json::to_string(&drilled(7)).unwrap().starts_with(r#"{"record":"drilled","at":7,"#));
+    }
+}

@@ -1,11 +1,18 @@
 //! Drills without systemd: the daemon is root, and its workers are another user.
 
-use std::{fs, path::Path, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use backupd::model::error_code::ErrorCode;
 use serde_json::Value;
 
-use crate::common::{Daemon, Server, World, postgres_source, wait_until};
+use crate::{
+    common::{Daemon, Server, World, postgres_source, run, sqlite_source, wait_until},
+    sqlite::sqlite3,
+};
 
 /// Whether this test program may become another user; a daemon that may not refuses.
 pub(crate) fn is_root() -> bool {
@@ -113,4 +120,81 @@ fn a_good_backup_of_the_sample_database_is_proved() {
     let daemon = world.start();
     assert_eq!(backup(&daemon)["proof"], "drilled");
     assert_eq!(world.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn every_database_of_a_server_and_what_every_server_has() {
+    if !is_root() {
+        return;
+    }
+    let server = Server::start();
+    let hostile = "a/b@c=d \"q\" 'x' $(touch pwned)";
+    let quoted = hostile.replace('"', "\"\"");
+    server.sql("postgres", &format!("CREATE ROLE \"we ird\"; CREATE DATABASE \"{quoted}\" OWNER \"we ird\""));
+    // `postgres` exists on the server of a drill, too; this one is read-only by its own settings.
+    server.sql(
+        "postgres",
+        "CREATE TABLE kept AS SELECT n FROM generate_series(1, 10) n; CREATE INDEX ON kept (n);
+         ALTER DATABASE postgres SET default_transaction_read_only = on",
+    );
+    let world = World::without_sources();
+    let scratch = scratch_in(&world);
+    let all = postgres_source(&server, "all") + "exclude_databases = []\n";
+    world.source("all", &all);
+    let daemon = world.start();
+    daemon.ctl(&["create", "all"]).ok();
+    let drilled = daemon.ctl(&["drill", "all"]).ok();
+    assert!(drilled.text().contains("2 backups drilled"), "{drilled}");
+    let listed = daemon.list();
+    assert_eq!(listed.len(), 2);
+    for backup in listed {
+        assert_eq!(backup["proof"], "drilled", "{backup}");
+    }
+    let shown = daemon.ctl(&["show", "all/postgres@latest"]).ok();
+    assert!(shown.text().contains("indexes: ok"), "{shown}");
+    nothing_is_left(&world, &scratch);
+}
+
+#[test]
+fn an_sqlite_database_is_written_and_looked_at() {
+    if !is_root() {
+        return;
+    }
+    let world = World::without_sources();
+    let scratch = scratch_in(&world);
+    let path = world.path().join("app.db");
+    sqlite3(
+        &path,
+        "CREATE TABLE customer(id INTEGER PRIMARY KEY);
+         CREATE TABLE invoice(id INTEGER PRIMARY KEY, customer INTEGER REFERENCES customer(id));
+         INSERT INTO customer VALUES (1), (2); INSERT INTO invoice VALUES (10, 1), (11, 2), (12, 2)",
+    );
+    let file = assertions(&world, "SELECT count(*) = 3, 'invoices' FROM invoice; SELECT 1;");
+    world.source("app", &format!("{}\n[drill]\nassertions = \"{}\"\n", sqlite_source(&path), file.display()));
+    let daemon = world.start();
+    daemon.create("app", &[]);
+    let drilled = daemon.ctl(&["drill", "app"]).ok();
+    for words in
+        ["with SQLite 3", "5 rows of 2 tables", "integrity: ok", "foreign-keys: ok", "rows: ok", "2 assertions hold"]
+    {
+        assert!(drilled.text().contains(words), "{words}: {drilled}");
+    }
+    assert_eq!(backup(&daemon)["proof"], "drilled");
+
+    // A reference to nothing, which the application let in, and an assertion that does not hold.
+    sqlite3(&path, "INSERT INTO invoice VALUES (13, 99)");
+    daemon.create("app", &[]);
+    let failed = daemon.ctl(&["drill", "app"]);
+    failed.fails_with(ErrorCode::DrillFailed);
+    failed.says(&[
+        "foreign_key_check finds broken references: a row of invoice refers to none of customer",
+        "an assertion does not hold: row 1 of the answers is \"0 | invoices\"",
+    ]);
+    // The older one is still what it was.
+    let proofs: Vec<_> = daemon.list().iter().map(|backup| backup["proof"].clone()).collect();
+    assert_eq!(proofs, ["stored", "drilled"]);
+    fs::write(&file, "SELECT * FROM nowhere;").expect("write");
+    daemon.ctl(&["drill", "app"]).says(&["the assertions failed: no such table: nowhere"]);
+    nothing_is_left(&world, &scratch);
+    assert!(run(Command::new("stat").arg(&path)).status.success(), "the database itself is untouched");
 }

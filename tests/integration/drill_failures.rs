@@ -225,19 +225,22 @@ fn what_a_function_of_the_backup_does_stays_in_the_drill() {
     nothing_is_left(&world, &scratch);
 }
 
-/// A drill that is held in its worker, and what ends it.
-fn held(server: &Server) -> (World, PathBuf, Daemon) {
+/// A drill that is held at a place of its worker, and what ends it.
+fn held(server: &Server, place: &str) -> (World, PathBuf, Daemon) {
     let mut world = World::new(server);
     let scratch = scratch_in(&world);
     world.start().create("shop", &[]);
     fs::set_permissions(world.path(), fs::Permissions::from_mode(0o777)).expect("let the worker write there");
-    world.set_env("BACKUPD_FAIL_POINT", format!("restore-data=hold:{}", world.path().display()));
+    world.set_env("BACKUPD_FAIL_POINT", format!("{place}=hold:{}", world.path().display()));
     let daemon = world.start();
     daemon.ctl(&["drill", "--no-block", "shop"]).ok();
-    wait_until("the rows are restored", || world.path().join("restore-data.reached").exists());
+    wait_until(&format!("{place} is reached"), || world.path().join(format!("{place}.reached")).exists());
     assert_eq!(fs::read_dir(&scratch).expect("the folder").count(), 1);
     (world, scratch, daemon)
 }
+
+/// Places of a worker: before anything is there, with a server and half a database, with a whole one.
+const PLACES: [&str; 3] = ["drill-began", "restore-data", "restore-renamed"];
 
 #[test]
 fn a_cancel_leaves_nothing() {
@@ -245,14 +248,20 @@ fn a_cancel_leaves_nothing() {
         return;
     }
     let server = with_small(ORDERS);
-    let (world, scratch, daemon) = held(&server);
-    let job = daemon.running_job();
-    daemon.ctl(&["cancel", &job]).ok();
-    wait_until("the job has ended", || daemon.ctl(&["jobs", &job]).text().contains("canceled"));
-    nothing_is_left(&world, &scratch);
-    let listed = daemon.list().remove(0);
-    assert_eq!((&listed["proof"], listed["drill_failed_at"].is_null()), (&"stored".into(), true), "{listed}");
-    assert!(daemon.stop().success());
+    for place in PLACES {
+        let (world, scratch, daemon) = held(&server, place);
+        let job = daemon.running_job();
+        daemon.ctl(&["cancel", &job]).ok();
+        wait_until("the job has ended", || daemon.ctl(&["jobs", &job]).text().contains("canceled"));
+        nothing_is_left(&world, &scratch);
+        let listed = daemon.list().remove(0);
+        assert_eq!(
+            (&listed["proof"], listed["drill_failed_at"].is_null()),
+            (&"stored".into(), true),
+            "{place}: {listed}"
+        );
+        assert!(daemon.stop().success());
+    }
 }
 
 #[test]
@@ -261,22 +270,24 @@ fn a_daemon_that_is_killed_leaves_no_server_and_the_next_start_no_file() {
         return;
     }
     let server = with_small(ORDERS);
-    let (mut world, scratch, mut daemon) = held(&server);
-    daemon.signal(Signal::SIGKILL);
-    daemon.wait();
-    drop(daemon);
-    let needle = scratch.to_str().expect("UTF-8").to_owned();
-    wait_until("its server and its worker are gone", || {
-        fs::read_dir("/proc").expect("/proc").flatten().all(|entry| {
-            let of = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
-            !String::from_utf8_lossy(&[of("cmdline"), of("environ")].concat()).contains(&needle)
-        })
-    });
-    world.unset_env("BACKUPD_FAIL_POINT");
-    let daemon = world.start();
-    nothing_is_left(&world, &scratch);
-    daemon.ctl(&["drill", "shop"]).ok();
-    assert!(daemon.stop().success());
+    for place in PLACES {
+        let (mut world, scratch, mut daemon) = held(&server, place);
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait();
+        drop(daemon);
+        let needle = scratch.to_str().expect("UTF-8").to_owned();
+        wait_until("its server and its worker are gone", || {
+            fs::read_dir("/proc").expect("/proc").flatten().all(|entry| {
+                let of = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
+                !String::from_utf8_lossy(&[of("cmdline"), of("environ")].concat()).contains(&needle)
+            })
+        });
+        world.unset_env("BACKUPD_FAIL_POINT");
+        let daemon = world.start();
+        nothing_is_left(&world, &scratch);
+        daemon.ctl(&["drill", "shop"]).ok();
+        assert!(daemon.stop().success());
+    }
 }
 
 #[test]

@@ -158,3 +158,144 @@ fn bounded(mut verdict: Verdict) -> Verdict {
     }
     verdict
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        model::{
+            RunId,
+            drill::DrillReport,
+            manifest::{Manifest, Range},
+        },
+        repository::RepositoryError,
+        stream::{Cancel, CancelReason},
+    };
+
+    /// A backup whose `globals.sql` reads as one word, and whose `schema.dump` is damaged.
+    struct Backup(Manifest);
+
+    impl SetReader for Backup {
+        fn manifest(&self) -> &Manifest {
+            &self.0
+        }
+
+        fn open(&self, file: &str) -> io::Result<Box<dyn Read + Send>> {
+            match file {
+                "schema.dump" => Err(RepositoryError::damaged("packs/x", "flipped").into()),
+                _ => Ok(Box::new(b"word".as_slice())),
+            }
+        }
+
+        fn open_ranges(&self, _: &str, _: &[Range]) -> io::Result<Box<dyn Read + Send>> {
+            unreachable!("nothing asks for ranges")
+        }
+    }
+
+    /// Feeds a worker that does this.
+    fn fed(worker: impl FnOnce(&mut UnixStream) + Send + 'static, cancel: &Cancel) -> Result<Verdict, ServiceError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let manifest = include_bytes!(
+            "../../../tests/golden/format-1/backups/shop/_/20231114T221320Z-35fb746d53666adf9de694873140a826/manifest.json"
+        );
+        let backup = Backup(Manifest::parse(manifest).unwrap());
+        let order = Order {
+            version: "1".to_owned(),
+            run_id: RunId::new(),
+            manifest: backup.0.clone(),
+            assertions: None,
+            server_bin_dir: None,
+            client_bin_dir: None,
+        };
+        let context = JobContext {
+            cancel: cancel.clone(),
+            progress: Arc::default(),
+            scratch: "/nonexistent".into(),
+            runtime: runtime.handle().clone(),
+        };
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let worker = std::thread::spawn(move || worker(&mut theirs));
+        let result = feed(&ours, &backup, &order, &context);
+        ours.shutdown(Shutdown::Both).unwrap();
+        worker.join().unwrap();
+        result
+    }
+
+    fn ask(socket: &mut UnixStream, file: &str) -> (Kind, Vec<u8>) {
+        wire::write_json(socket, Kind::Want, &Want::File(file.to_owned())).unwrap();
+        match wire::read(socket).unwrap().unwrap() {
+            (Kind::Data, bytes) => {
+                assert_eq!(wire::read(socket).unwrap().unwrap().0, Kind::End);
+                (Kind::Data, bytes)
+            }
+            other => other,
+        }
+    }
+
+    #[test]
+    fn a_worker_gets_files_of_this_backup_a_few_times_and_nothing_else() {
+        let verdict = fed(
+            |socket| {
+                for other in ["../manifest.json", "/etc/passwd", ""] {
+                    assert_eq!(ask(socket, other), (Kind::Problem, b"the backup has no such file".to_vec()), "{other}");
+                }
+                for _ in 0..OPENINGS {
+                    assert_eq!(ask(socket, "globals.sql"), (Kind::Data, b"word".to_vec()));
+                }
+                assert_eq!(ask(socket, "globals.sql").0, Kind::Problem);
+                let long = "x\n\u{1b}".repeat(TEXT);
+                let check = crate::model::drill::Check {
+                    name: long.clone(),
+                    result: crate::model::drill::CheckResult::Passed,
+                    message: long,
+                    duration: u64::MAX,
+                };
+                let report = DrillReport { rows: u64::MAX, checks: vec![check; 2 * CHECKS], ..DrillReport::default() };
+                wire::write_json(socket, Kind::Verdict, &Verdict { report, failure: None }).unwrap();
+            },
+            &Cancel::new(),
+        );
+        let report = verdict.unwrap().report;
+        assert_eq!((report.checks.len(), report.rows), (CHECKS, (1 << 53) - 1));
+        let message = &report.checks[0].message;
+        assert!(message.chars().count() == TEXT && !message.contains(char::is_control));
+    }
+
+    #[test]
+    fn damage_of_the_backup_is_what_counts_whatever_the_worker_says() {
+        let result = fed(
+            |socket| {
+                assert_eq!(ask(socket, "schema.dump").0, Kind::Problem);
+                let verdict = Verdict { report: DrillReport::default(), failure: None };
+                wire::write_json(socket, Kind::Verdict, &verdict).unwrap();
+            },
+            &Cancel::new(),
+        );
+        assert!(result.unwrap_err().to_string().contains("flipped"));
+    }
+
+    #[test]
+    fn a_worker_that_ends_or_talks_nonsense_gave_no_verdict() {
+        let nonsense: [&[u8]; 5] = [b"", b"\x01", b"\xff\0\0\0\0", b"\x03\0\0\0\x02{}", b"\x10\0\0\0\0"];
+        for bytes in nonsense {
+            let said = fed(move |socket| io::Write::write_all(socket, bytes).unwrap(), &Cancel::new());
+            assert_eq!(said.unwrap_err().code(), ErrorCode::DrillUnavailable, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_cancel_ends_the_conversation() {
+        let cancel = Cancel::new();
+        let flag = cancel.clone();
+        let result = fed(
+            move |socket| {
+                flag.cancel(CancelReason::Requested);
+                assert_eq!(wire::read(socket).unwrap(), None);
+            },
+            &cancel,
+        );
+        assert_eq!(result.unwrap_err().code(), ErrorCode::Canceled);
+    }
+}

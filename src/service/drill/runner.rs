@@ -107,7 +107,8 @@ impl Runner {
                  system bus of a host that runs systemd. Run it as the shipped unit does, or as root",
             ));
         };
-        let Some(runtime) = std::env::var_os("RUNTIME_DIRECTORY") else {
+        let runtime = std::env::var("RUNTIME_DIRECTORY").unwrap_or_default();
+        let Some(runtime) = runtime.split(':').next().filter(|folder| !folder.is_empty()) else {
             return Err(unavailable(
                 "drills need the daemon's folder below /run: RuntimeDirectory=backupd in its unit",
             ));
@@ -117,7 +118,7 @@ impl Runner {
                 "there is no user {DEFAULT_DRILL_USER}: run systemd-sysusers, or install the package again"
             ))
         })?;
-        Ok(Self::Unit { units, sockets: Path::new(&runtime).join("drill"), uid: user.uid.as_raw() })
+        Ok(Self::Unit { units, sockets: Path::new(runtime).join("drill"), uid: user.uid.as_raw() })
     }
 
     /// Starts a worker.

@@ -133,12 +133,13 @@ impl Cluster {
         }
     }
 
-    /// The result of the drill, or why the server ended before it did. Ends the server.
+    /// The result of the drill; where the server ended before it did, that says nothing about the backup. Ends the server.
     pub(super) fn judge(self, result: Result<(), SourceError>) -> Result<(), SourceError> {
         match result {
-            Err(SourceError::Failed { code, message }) if self.server.has_ended() => {
-                let why = self.server.wait().err().map(|why| format!("; its server ended: {why}")).unwrap_or_default();
-                Err(SourceError::Failed { code, message: message + &why })
+            Err(SourceError::Failed { message, .. }) if self.server.has_ended() => {
+                let why = self.server.wait().err().map(|why| format!(": {why}")).unwrap_or_default();
+                let message = format!("the server of the drill ended before the drill did{why}; then: {message}");
+                Err(SourceError::new(ErrorCode::DrillUnavailable, message))
             }
             other => other,
         }

@@ -76,6 +76,8 @@ async fn amcheck(session: &Session, cancel: &Cancel) -> Result<Option<Name>, Sou
     if let Some(row) = session.query(cancel, "cannot list the extensions", sql, &[]).await?.first() {
         return Ok(Some(get(row, 0)?));
     }
+    // A database may be read-only by its own settings.
+    session.execute(cancel, "cannot change a setting", b"SET default_transaction_read_only = off").await?;
     let sql = "SELECT FROM pg_available_extensions WHERE name = 'amcheck'";
     if session.query(cancel, "cannot list the extensions", sql, &[]).await?.is_empty() {
         return Ok(None);

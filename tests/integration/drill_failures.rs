@@ -291,6 +291,46 @@ fn a_daemon_that_is_killed_leaves_no_server_and_the_next_start_no_file() {
 }
 
 #[test]
+fn a_schema_that_differs_and_an_index_that_does_not_fit_its_table() {
+    if !is_root() {
+        return;
+    }
+    let server = with_small(&format!(
+        "{ORDERS} CREATE FUNCTION key(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n % 7';
+         CREATE INDEX by_key ON orders (public.key(id));"
+    ));
+    let (world, scratch, daemon) = held(&server, "restore-renamed");
+    // Into the scratch database, when it is restored: as if that had gone wrong. Root may open its private folder.
+    let found = run(Command::new("find").arg(&scratch).args(["-type", "d", "-name", "s"])).ok();
+    let mut psql = Command::new(crate::common::client_bin_dir().join("psql"));
+    psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "shop", "-h"]).arg(found.text().trim());
+    run(psql.args([
+        "-c",
+        "ALTER TABLE orders ADD COLUMN extra int",
+        "-c",
+        "CREATE OR REPLACE FUNCTION key(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT -n'",
+    ]))
+    .ok();
+    let job = daemon.running_job();
+    fs::write(world.path().join("restore-renamed.go"), b"").expect("let it go on");
+    wait_until("the job has ended", || daemon.ctl(&["jobs", &job]).text().contains("failed"));
+    let shown = daemon.ctl(&["show", "shop@latest"]).ok();
+    for words in [
+        "schema: FAILED",
+        "the restored schema differs from the backup's: it lacks",
+        "it has besides",
+        "extra integer",
+        "indexes: FAILED",
+        "amcheck finds damage in the restored database: index public.by_key",
+        "heaps: ok",
+    ] {
+        assert!(shown.text().contains(words), "{words}: {shown}");
+    }
+    assert!(daemon.list()[0]["drill_failed_at"].is_u64());
+    nothing_is_left(&world, &scratch);
+}
+
+#[test]
 fn a_daemon_that_can_become_nobody_else_refuses() {
     let server = with_small(ORDERS);
     let mut world = World::new(&server);

@@ -174,7 +174,7 @@ mod tests {
         stream::{Cancel, CancelReason},
     };
 
-    /// A backup whose `globals.sql` reads as one word, and whose `schema.dump` is damaged.
+    /// A backup whose `globals.sql` reads as one word, and whose `post-data.sql` is damaged.
     struct Backup(Manifest);
 
     impl SetReader for Backup {
@@ -184,7 +184,7 @@ mod tests {
 
         fn open(&self, file: &str) -> io::Result<Box<dyn Read + Send>> {
             match file {
-                "schema.dump" => Err(RepositoryError::damaged("packs/x", "flipped").into()),
+                "post-data.sql" => Err(RepositoryError::damaged("packs/x", "flipped").into()),
                 _ => Ok(Box::new(b"word".as_slice())),
             }
         }
@@ -245,14 +245,14 @@ mod tests {
                     assert_eq!(ask(socket, "globals.sql"), (Kind::Data, b"word".to_vec()));
                 }
                 assert_eq!(ask(socket, "globals.sql").0, Kind::Problem);
-                let long = "x\n\u{1b}".repeat(TEXT);
+                let long = "x\n".repeat(TEXT);
                 let check = crate::model::drill::Check {
                     name: long.clone(),
                     result: crate::model::drill::CheckResult::Passed,
                     message: long,
                     duration: u64::MAX,
                 };
-                let report = DrillReport { rows: u64::MAX, checks: vec![check; 2 * CHECKS], ..DrillReport::default() };
+                let report = DrillReport { rows: u64::MAX, checks: vec![check; CHECKS + 1], ..DrillReport::default() };
                 wire::write_json(socket, Kind::Verdict, &Verdict { report, failure: None }).unwrap();
             },
             &Cancel::new(),
@@ -267,7 +267,7 @@ mod tests {
     fn damage_of_the_backup_is_what_counts_whatever_the_worker_says() {
         let result = fed(
             |socket| {
-                assert_eq!(ask(socket, "schema.dump").0, Kind::Problem);
+                assert_eq!(ask(socket, "post-data.sql").0, Kind::Problem);
                 let verdict = Verdict { report: DrillReport::default(), failure: None };
                 wire::write_json(socket, Kind::Verdict, &verdict).unwrap();
             },

@@ -37,11 +37,13 @@ pub struct DrillConfig {
     pub timeout: Duration,
     /// Where initdb and postgres are; found by themselves when absent. For PostgreSQL.
     pub server_bin_dir: Option<PathBuf>,
+    /// Libraries that extensions of the database need from the start of the server.
+    pub preload_libraries: Vec<String>,
 }
 
 impl Default for DrillConfig {
     fn default() -> Self {
-        Self { assertions: None, timeout: DEFAULT_TIMEOUT, server_bin_dir: None }
+        Self { assertions: None, timeout: DEFAULT_TIMEOUT, server_bin_dir: None, preload_libraries: Vec::new() }
     }
 }
 
@@ -59,10 +61,22 @@ pub(super) fn read(mut section: Section<'_>, is_sqlite: bool) -> DrillConfig {
     let timeout = section.take("timeout", values::duration).unwrap_or(default.timeout);
     if is_sqlite {
         section.refuse("server_bin_dir", "is for PostgreSQL; SQLite is part of this program");
+        section.refuse("preload_libraries", "is for PostgreSQL");
     }
     let server_bin_dir = section.take("server_bin_dir", values::absolute_path);
+    let preload_libraries = section.take("preload_libraries", libraries).unwrap_or_default();
     section.finish();
-    DrillConfig { assertions, timeout, server_bin_dir }
+    DrillConfig { assertions, timeout, server_bin_dir, preload_libraries }
+}
+
+/// Names of libraries, as a setting of the server takes them in a list.
+fn libraries(value: toml::de::DeValue<'_>) -> Result<Vec<String>, String> {
+    let names = values::words(value)?;
+    let plain = |name: &String| name.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-./$".contains(&c));
+    match names.iter().find(|name| !plain(name)) {
+        Some(name) => Err(format!("must be names of libraries, which {name:?} is not")),
+        None => Ok(names),
+    }
 }
 
 /// Reads a file of assertions: regular, not writable by everybody, of at most a mebibyte, in UTF-8.

@@ -66,6 +66,8 @@ pub struct Order {
     pub server_bin_dir: Option<PathBuf>,
     /// Where the client programs are.
     pub client_bin_dir: Option<PathBuf>,
+    /// Libraries that the server loads at its start.
+    pub preload_libraries: Vec<String>,
 }
 
 /// How a drill ended.

@@ -93,12 +93,19 @@ fn drill(
     report: &mut DrillReport,
 ) -> Result<(), SourceError> {
     fail_point::hit("drill-began").map_err(|error| SourceError::io("pass drill-began", &error))?;
-    let Order { manifest, assertions, server_bin_dir, client_bin_dir, run_id, .. } = order;
+    let Order { manifest, assertions, server_bin_dir, client_bin_dir, preload_libraries, run_id, .. } = order;
     let kind = manifest.kind;
     let reader = RemoteSet { link: Arc::clone(link), manifest };
     match kind {
         BackupKind::Logical => {
-            let request = postgres::DrillRequest { folder, server_bin_dir, client_bin_dir, assertions, run_id };
+            let request = postgres::DrillRequest {
+                folder,
+                server_bin_dir,
+                client_bin_dir,
+                preload_libraries,
+                assertions,
+                run_id,
+            };
             postgres::drill(&request, &reader, context, report)
         }
         BackupKind::Sqlite => sqlite::drill(&sqlite::DrillRequest { folder, assertions }, &reader, context, report),

@@ -158,7 +158,21 @@ fn assertions_that_do_not_hold_or_break() {
     fs::remove_file(world.path().join("drill.sql")).expect("remove the assertions");
     fails(&daemon, ErrorCode::ConfigInvalid, &["drill.sql, does not exist"]);
     nothing_is_left(&world, &scratch);
-    drill_with("SELECT count(*) = 1000 FROM orders;");
+    // What the server was started with, and what the database's own settings give its sessions.
+    server.sql("shop", "ALTER DATABASE shop SET search_path = later, public");
+    daemon.create("shop", &[]);
+    drill_with(
+        "SELECT count(*) = 1000 FROM orders;
+         SELECT current_setting(name) = value, name FROM (VALUES ('listen_addresses', ''), ('jit', 'off'), ('fsync', 'off'),
+             ('max_logical_replication_workers', '0'), ('autovacuum', 'off'), ('shared_preload_libraries', 'auto_explain'),
+             ('search_path', 'later, public')) AS wanted (name, value);
+         SELECT count(*) = 0, 'no background job' FROM pg_stat_activity
+             WHERE backend_type NOT IN ('client backend', 'checkpointer', 'background writer', 'walwriter', 'io worker');",
+    );
+    let file = world.path().join("config/sources.d/shop.toml");
+    let text = fs::read_to_string(&file).expect("read the source's file");
+    fs::write(&file, text + "preload_libraries = [\"auto_explain\"]\n").expect("write the source's file");
+    daemon.ctl(&["reload"]).ok();
     daemon.ctl(&["drill", "shop"]).ok();
     assert_eq!(daemon.list()[0]["proof"], "drilled");
 }

@@ -208,6 +208,7 @@ mod tests {
             assertions: None,
             server_bin_dir: None,
             client_bin_dir: None,
+            preload_libraries: Vec::new(),
         };
         let context = JobContext {
             cancel: cancel.clone(),

@@ -147,6 +147,7 @@ fn one(
         assertions: plan.assertions.clone(),
         server_bin_dir: plan.config.server_bin_dir.clone(),
         client_bin_dir: plan.client_bin_dir.clone(),
+        preload_libraries: plan.config.preload_libraries.clone(),
     };
     let mut worker = runner.start(&job.context)?;
     let verdict = feed::feed(worker.socket(), &reader, &order, &job.context);

@@ -36,7 +36,7 @@ const START_STEP: Duration = Duration::from_millis(20);
 const SUPERUSER: &str = "postgres";
 
 /// A throwaway server: nothing needs to survive it, and nothing runs that was not asked for.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 16] = [
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "fsync=off",
@@ -47,7 +47,6 @@ const SETTINGS: [&str; 17] = [
     "jit=off",
     "autovacuum=off",
     "max_logical_replication_workers=0",
-    "shared_preload_libraries=",
     "archive_mode=off",
     "logging_collector=off",
     "log_min_messages=fatal",
@@ -66,7 +65,12 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Makes one in this folder, and waits until it answers.
-    pub(super) fn start(programs: &ServerPrograms, folder: &Path, context: &JobContext) -> Result<Self, SourceError> {
+    pub(super) fn start(
+        programs: &ServerPrograms,
+        folder: &Path,
+        preload: &[String],
+        context: &JobContext,
+    ) -> Result<Self, SourceError> {
         let (data, socket) = (folder.join("data"), folder.join("s"));
         DirBuilder::new()
             .mode(0o700)
@@ -90,6 +94,7 @@ impl Cluster {
         for setting in SETTINGS {
             command = command.arg("-c").arg(setting);
         }
+        command = command.arg("-c").arg(format!("shared_preload_libraries={}", preload.join(",")));
         let server = command.spawn(&context.cancel, &context.runtime).map_err(unavailable)?;
         let cluster = Self { socket, server };
         match context.runtime.block_on(cluster.answers(&context.cancel)) {

@@ -44,6 +44,8 @@ pub struct DrillRequest<'a> {
     pub server_bin_dir: Option<PathBuf>,
     /// Where the client programs are; found by themselves when absent.
     pub client_bin_dir: Option<PathBuf>,
+    /// Libraries that extensions need from the start of the server.
+    pub preload_libraries: Vec<String>,
     /// SQL whose rows must begin with a true value.
     pub assertions: Option<String>,
     /// The run of the job.
@@ -70,8 +72,8 @@ pub fn drill(
     let major = facts.server_version_num / 10_000;
     let programs = ServerPrograms::find(request.server_bin_dir.as_deref(), major)?;
     report.server = programs.version.clone();
-    let cluster = Cluster::start(&programs, request.folder, context)?;
-    let restored = Drill { request, reader, context, cluster: &cluster, major, report }.run();
+    let cluster = Cluster::start(&programs, request.folder, &request.preload_libraries, context)?;
+    let restored = Drill { request, reader, context, cluster: &cluster, report }.run();
     cluster.judge(restored)
 }
 
@@ -80,17 +82,17 @@ struct Drill<'a> {
     reader: &'a dyn SetReader,
     context: &'a JobContext,
     cluster: &'a Cluster,
-    major: u32,
     report: &'a mut DrillReport,
 }
 
 impl Drill<'_> {
     fn run(mut self) -> Result<(), SourceError> {
         let spec = self.restore()?;
-        let Self { request, reader, context, major, report, .. } = self;
+        let Self { request, reader, context, report, .. } = self;
         context.progress.enter(Phase::Proving);
-        let clients = ClientPrograms::find(request.client_bin_dir.as_deref(), major).map_err(unavailable)?;
+        // Of the server that it is, which may be newer than the original.
         let version = restore_version(context, &spec)?;
+        let clients = ClientPrograms::find(request.client_bin_dir.as_deref(), version / 10_000).map_err(unavailable)?;
         let environment = LibpqEnvironment::new(&spec, version, None, &context.scratch)?;
         // First, as the check of the indexes adds an extension.
         check(report, "schema", || schema::compare(&clients, &environment, reader, context))?;
@@ -166,9 +168,16 @@ fn unavailable(error: SourceError) -> SourceError {
     }
 }
 
+/// How extensions say that they must be loaded when the server starts.
+const NEEDS_PRELOAD: [&str; 3] = ["shared_preload_libraries", "must be preloaded", "must be loaded via"];
+
 /// The error of a step that the backup should have passed. What says more than that stays.
 fn failed(error: SourceError, what: &str) -> SourceError {
     match error {
+        SourceError::Failed { message, .. } if NEEDS_PRELOAD.iter().any(|sign| message.contains(sign)) => {
+            let help = "name its library in `preload_libraries` in [drill] of the source";
+            SourceError::new(ErrorCode::DrillUnavailable, format!("{what}; {help}: {message}"))
+        }
         SourceError::Failed { code: ErrorCode::NoSpace | ErrorCode::ClientProgramMissing, .. } => unavailable(error),
         SourceError::Failed { message, .. } => SourceError::new(ErrorCode::DrillFailed, format!("{what}: {message}")),
         other => other,

@@ -46,13 +46,13 @@ pub struct BackupRow {
     pub rows: u64,
     pub proof: String,
     pub verified_at: u64,
-    pub drilled_at: u64,
-    pub recovery: u64,
-    pub drill_failed_at: u64,
     pub damaged: bool,
     pub incomplete: u32,
     pub description: String,
     pub tags: Vec<String>,
+    pub drilled_at: u64,
+    pub recovery: u64,
+    pub drill_failed_at: u64,
 }
 
 impl From<&BackupSummary> for BackupRow {

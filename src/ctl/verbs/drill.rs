@@ -42,9 +42,15 @@ async fn selector_of(manager: &Manager, text: &str) -> Result<String, CtlError> 
     if text.contains('@') {
         return selector::selector(text);
     }
-    let name = text.split('/').next().unwrap_or_default();
-    let is_source = manager.list_sources(0).await?.iter().any(|source| source.name == name);
-    Ok(if is_source || text.contains('/') { format!("{text}@latest") } else { text.to_owned() })
+    if !is_like_an_id(text) || manager.list_sources(0).await?.iter().any(|source| source.name == text) {
+        return Ok(format!("{text}@latest"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether a text may be the beginning of a backup's id; a source may be called so, too.
+fn is_like_an_id(text: &str) -> bool {
+    (4..=32).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c))
 }
 
 /// The newest backup of every source that has one, one after the other; a failure stops no other.

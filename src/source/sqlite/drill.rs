@@ -164,7 +164,7 @@ fn compare(manifest: &Manifest, counted: &[Table]) -> Finding {
     }
     if differences.is_empty() {
         let rows: u64 = counted.iter().map(|table| table.rows).sum();
-        return Finding::Good(format!("{rows} rows of {} tables, as many as were counted", counted.len()));
+        return Finding::Good(format!("as many rows as were counted, {rows} in {} tables", counted.len()));
     }
     let more = differences.len().saturating_sub(NAMED);
     differences.truncate(NAMED);

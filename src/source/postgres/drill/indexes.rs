@@ -34,7 +34,7 @@ pub(super) fn check_indexes(spec: &ConnectionSpec, context: &JobContext) -> Resu
         let session = Session::connect(spec, &context.cancel).await?;
         let Some(amcheck) = amcheck(&session, &context.cancel).await? else { return Ok(missing()) };
         let check = format!("SELECT {}($1::oid::regclass, true)", function(&amcheck, "bt_index_check"));
-        each(&session, &context.cancel, sql, "index", async |row| {
+        each(&session, &context.cancel, sql, ("index", "indexes"), async |row| {
             match session.query(&context.cancel, "amcheck", &check, &[&get::<u32>(row, 0)?]).await {
                 Ok(_) => Ok(None),
                 Err(SourceError::Failed { message, .. }) => Ok(Some(message)),
@@ -56,7 +56,7 @@ pub(super) fn check_heaps(spec: &ConnectionSpec, context: &JobContext) -> Result
         }
         let Some(amcheck) = amcheck(&session, &context.cancel).await? else { return Ok(missing()) };
         let check = format!("SELECT msg FROM {}($1::oid::regclass, true) LIMIT 1", function(&amcheck, "verify_heapam"));
-        each(&session, &context.cancel, sql, "table", async |row| {
+        each(&session, &context.cancel, sql, ("table", "tables"), async |row| {
             let found = session.query(&context.cancel, "amcheck", &check, &[&get::<u32>(row, 0)?]).await?;
             found.first().map(|row| get(row, 0)).transpose()
         })
@@ -96,7 +96,7 @@ async fn each(
     session: &Session,
     cancel: &Cancel,
     list: &str,
-    kind: &str,
+    (kind, plural): (&str, &str),
     look: impl AsyncFn(&Row) -> Result<Option<String>, SourceError>,
 ) -> Result<Finding, SourceError> {
     let rows = session.query(cancel, "cannot list what is to be checked", list, &[]).await?;
@@ -108,7 +108,7 @@ async fn each(
         }
     }
     if broken.is_empty() {
-        return Ok(Finding::Good(format!("amcheck finds {} of kind {kind} in order", rows.len())));
+        return Ok(Finding::Good(format!("amcheck finds everything in order: {} {plural}", rows.len())));
     }
     let more = broken.len().saturating_sub(NAMED);
     broken.truncate(NAMED);

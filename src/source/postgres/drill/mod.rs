@@ -129,7 +129,7 @@ impl Drill<'_> {
         let (rows, tables) = (restored.rows, restored.tables);
         let notices: Vec<String> = restored.notices.into_iter().map(|remark| remark.message).collect();
         let noted = if notices.is_empty() { String::new() } else { format!("; {}", notices.join("; ")) };
-        let message = format!("{rows} rows of {tables} tables, as many as were counted{noted}");
+        let message = format!("as many rows as were counted, {rows} in {tables} tables{noted}");
         self.report.checks.push(Check {
             name: "restore".to_owned(),
             result: CheckResult::Passed,

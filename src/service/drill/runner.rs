@@ -46,6 +46,10 @@ use crate::{
 const CONNECT_LIMIT: Duration = Duration::from_secs(90);
 /// How often is looked whether the unit still starts.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a worker may take to end after its last word.
+const END_LIMIT: Duration = Duration::from_secs(15);
+/// How often is looked whether it has.
+const END_STEP: Duration = Duration::from_millis(10);
 /// The user of drills where the package's is not there.
 const FALLBACK_USER: &str = "nobody";
 /// A shell's path, for programs of util-linux.
@@ -158,11 +162,22 @@ impl Worker {
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
         match &mut self.running {
             Running::Unit(unit) => unit.stop(),
-            Running::Child(child, _) => {
-                child.take().map_or(Ok(()), |child| child.wait().map_err(|error| error.to_string()))
-            }
+            Running::Child(child, _) => child.take().map_or(Ok(()), end_child),
         }
     }
+}
+
+/// Waits for a worker that has lost its socket. Foreign code of the same user may have stopped it: then it is killed.
+fn end_child(child: ClientChild) -> Result<(), String> {
+    let end = Instant::now() + END_LIMIT;
+    while !child.has_ended() {
+        if Instant::now() >= end {
+            drop(child);
+            return Err("it did not end, and was killed".to_owned());
+        }
+        std::thread::sleep(END_STEP);
+    }
+    child.wait().map_err(|error| error.to_string())
 }
 
 impl Drop for Worker {

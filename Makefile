@@ -57,6 +57,7 @@ install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
 	install -m 644 systemd/backupd.tmpfiles.conf "$(DESTDIR)$(PREFIX)/lib/tmpfiles.d/backupd.conf"
 	install -D -m 644 -t "$(DESTDIR)$(DBUS_POLICY_DIR)" systemd/org.backupd1.conf
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/polkit-1/actions" systemd/org.backupd1.policy
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/polkit-1/rules.d" systemd/50-backupd-drill.rules
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/catalog" systemd/backupd.catalog
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system-services" systemd/org.backupd1.service
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" src/bus/org.backupd1.xml

@@ -1,16 +1,21 @@
 //! The daemon's program: arguments, messages, the engine, and then [`backupd::daemon::run`].
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use backupd::{
     bus::server::Bus,
     daemon::{self, Ended, RESTART_EXIT_CODE, Reach},
+    drill::worker,
     model::{ErrorCode, message_id},
     service::{
         ServiceError,
         engine::{Engine, Folders},
     },
-    systemd::logging,
+    systemd::{drill_units::Systemd, logging},
 };
 use clap::{Parser, ValueEnum};
 
@@ -36,6 +41,9 @@ struct Arguments {
     /// error, warn, info, debug, trace, or a filter like backupd=debug,warn
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
+    /// Drill as the unprivileged end of this socket; "-" for standard input
+    #[arg(long, value_name = "SOCKET", hide = true)]
+    drill_worker: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -73,6 +81,9 @@ fn main() -> ExitCode {
         eprintln!("backupd: {error}");
         return ExitCode::from(ErrorCode::InvalidArgs.row().exit_code);
     }
+    if let Some(socket) = &arguments.drill_worker {
+        return drill(socket);
+    }
     match serve(&arguments) {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Ok(Ended::Restart) => ExitCode::from(RESTART_EXIT_CODE),
@@ -83,6 +94,17 @@ fn main() -> ExitCode {
             };
             tracing::error!(MESSAGE_ID = event, BACKUPD_ERROR = error.code().name(), "{error}");
             ExitCode::from(error.code().row().exit_code)
+        }
+    }
+}
+
+fn drill(socket: &Path) -> ExitCode {
+    let socket = (socket.as_os_str() != "-").then_some(socket);
+    match worker::run(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the drill ended without a verdict: {error}");
+            ExitCode::FAILURE
         }
     }
 }
@@ -102,6 +124,11 @@ fn serve(arguments: &Arguments) -> Result<Ended, ServiceError> {
         .build()
         .map_err(|error| ServiceError::new(ErrorCode::Internal, format!("cannot start the runtime: {error}")))?;
     let engine = Engine::start(arguments.folders(), runtime.handle().clone())?;
+    if matches!(reach.bus, Some(Bus::System))
+        && let Some(systemd) = Systemd::of_this_host(runtime.handle().clone())
+    {
+        engine.drill_in_units(Arc::new(systemd));
+    }
     let operations = Arc::new(Arc::clone(&engine));
     let ended = runtime.block_on(daemon::run(&reach, operations, engine.locked_by_another()));
     // A verb that hangs in a system call must not keep the process.

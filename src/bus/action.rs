@@ -57,7 +57,7 @@ impl Action {
         match job_type {
             JobType::Create => Self::Create,
             JobType::Restore | JobType::Undo => Self::Restore,
-            JobType::Verify => Self::Verify,
+            JobType::Verify | JobType::Drill => Self::Verify,
             JobType::Delete | JobType::Forget => Self::Delete,
             JobType::Export => Self::Export,
         }
@@ -147,6 +147,7 @@ mod tests {
             let name = match job_type {
                 JobType::Undo => "restore",
                 JobType::Forget => "delete",
+                JobType::Drill => "verify",
                 other => other.as_str(),
             };
             assert_eq!(Action::of_job(*job_type).id(), format!("org.backupd1.{name}"));

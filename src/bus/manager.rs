@@ -198,6 +198,24 @@ impl Manager {
     }
 
     #[zbus(out_args("id", "job"))]
+    async fn drill_backup(
+        &self,
+        backup: String,
+        options: WireOptions,
+        flags: u64,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(u64, OwnedObjectPath), ApiError> {
+        no_flags(flags)?;
+        check_argument("backup", &backup)?;
+        no_options(options)?;
+        let about = About::backup(Action::Verify, &backup);
+        let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
+        let verb = move |operations: &dyn Operations, caller| operations.drill(caller, &backup);
+        self.session.start_job(connection, grant, verb).await
+    }
+
+    #[zbus(out_args("id", "job"))]
     async fn delete_backup(
         &self,
         backup: String,

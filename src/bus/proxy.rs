@@ -53,6 +53,8 @@ pub trait Manager {
     fn list_undo(&self, flags: u64) -> zbus::Result<Vec<UndoRow>>;
     /// Starts a verification.
     fn verify_backup(&self, backup: &str, options: &Options<'_>, flags: u64) -> zbus::Result<(u64, OwnedObjectPath)>;
+    /// Starts a drill.
+    fn drill_backup(&self, backup: &str, options: &Options<'_>, flags: u64) -> zbus::Result<(u64, OwnedObjectPath)>;
     /// Starts a deletion.
     fn delete_backup(&self, backup: &str, options: &Options<'_>, flags: u64) -> zbus::Result<(u64, OwnedObjectPath)>;
     /// Starts an export to a descriptor.

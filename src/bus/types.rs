@@ -50,6 +50,10 @@ pub struct BackupRow {
     pub incomplete: u32,
     pub description: String,
     pub tags: Vec<String>,
+    pub drilled_at: u64,
+    pub recovery: u64,
+    pub drill_failed_at: u64,
+    pub suspect: bool,
 }
 
 impl From<&BackupSummary> for BackupRow {
@@ -69,6 +73,10 @@ impl From<&BackupSummary> for BackupRow {
             rows: summary.rows,
             proof: summary.proof.as_str().to_owned(),
             verified_at: summary.verified_at,
+            drilled_at: summary.drilled_at,
+            recovery: summary.recovery,
+            drill_failed_at: summary.drill_failed_at,
+            suspect: summary.suspect,
             damaged: summary.damaged,
             incomplete: summary.incomplete,
             description: text(&summary.description),
@@ -106,9 +114,11 @@ impl TryFrom<BackupRow> for BackupSummary {
             rows: row.rows,
             proof: proofs.into_iter().find(|p| p.as_str() == row.proof).ok_or_else(|| unknown("proof", &row.proof))?,
             verified_at: row.verified_at,
+            drilled_at: row.drilled_at,
+            recovery: row.recovery,
+            drill_failed_at: row.drill_failed_at,
             damaged: row.damaged,
-            // The filter of the listing tells.
-            suspect: false,
+            suspect: row.suspect,
             incomplete: row.incomplete,
             description: row.description,
             tags: row.tags,
@@ -116,7 +126,7 @@ impl TryFrom<BackupRow> for BackupSummary {
     }
 }
 
-/// The fields of a [`BackupRow`] by name, its run's id and whether it is suspect, as `GetBackup` gives them.
+/// The fields of a [`BackupRow`] by name and its run's id, as `GetBackup` gives them.
 #[must_use]
 pub fn backup_properties(summary: &BackupSummary) -> HashMap<&'static str, Variant<'static>> {
     let row = BackupRow::from(summary);
@@ -136,8 +146,11 @@ pub fn backup_properties(summary: &BackupSummary) -> HashMap<&'static str, Varia
         ("rows", row.rows.into()),
         ("proof", row.proof.into()),
         ("verified-at", row.verified_at.into()),
+        ("drilled-at", row.drilled_at.into()),
+        ("recovery", row.recovery.into()),
+        ("drill-failed-at", row.drill_failed_at.into()),
         ("damaged", row.damaged.into()),
-        ("suspect", summary.suspect.into()),
+        ("suspect", row.suspect.into()),
         ("incomplete", row.incomplete.into()),
         ("description", row.description.into()),
         ("tags", row.tags.into()),

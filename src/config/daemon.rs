@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{reader::Section, values};
+use super::{
+    drill::{self, DrillHost},
+    reader::Section,
+    values,
+};
 use crate::model::manifest::{Codec, CodecName};
 
 /// The repository where none is configured.
@@ -65,14 +69,15 @@ impl Default for Limits {
 }
 
 /// Reads the whole of `backupd.toml`. What has a problem is reported, and has its default here.
-pub(super) fn read(mut root: Section<'_>) -> (RepositoryConfig, Limits, UndoConfig) {
+pub(super) fn read(mut root: Section<'_>) -> (RepositoryConfig, Limits, UndoConfig, DrillHost) {
     let repository = read_repository(root.section("repository"));
     let limits = read_limits(root.section("limits"));
     let mut section = root.section("undo");
     let undo = UndoConfig { keep: section.take("keep", values::duration).unwrap_or(UndoConfig::default().keep) };
     section.finish();
+    let drill = drill::read_host(root.section("drill"));
     root.finish();
-    (repository, limits, undo)
+    (repository, limits, undo, drill)
 }
 
 fn read_repository(mut section: Section<'_>) -> RepositoryConfig {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    drill::{self, DrillConfig},
     postgres::{self, PostgresConfig},
     reader::Section,
     schedule::schedule,
@@ -29,6 +30,8 @@ pub struct SourceConfig {
     /// The share of rows, bytes or tables, in percent, that a backup may lack against the one before without being
     /// suspect; 100 for any.
     pub suspicious_loss: u64,
+    /// How its backups are drilled.
+    pub drill: DrillConfig,
     /// What it is.
     pub kind: SourceKind,
 }
@@ -84,6 +87,7 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
     } else {
         postgres::read(&mut root).map(|config| SourceKind::Postgres(Box::new(config)))
     };
+    let drill = drill::read(root.section("drill"), is_sqlite);
     root.finish();
-    Some(SourceConfig { enabled, description, schedule, timeout, max_size, suspicious_loss, kind: kind? })
+    Some(SourceConfig { enabled, description, schedule, timeout, max_size, suspicious_loss, drill, kind: kind? })
 }

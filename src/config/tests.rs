@@ -274,7 +274,7 @@ fn problems_of_sources_name_file_line_and_key() {
         ),
         (
             "[limits]\nqueue = 1",
-            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, enabled, exclude_databases, exclude_schemas, exclude_tables, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, schedule, sslmode, sslrootcert, suspicious_loss, timeout, type, uri, user",
+            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, drill, enabled, exclude_databases, exclude_schemas, exclude_tables, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, schedule, sslmode, sslrootcert, suspicious_loss, timeout, type, uri, user",
         ),
         (
             "uri = \"postgresql://h/d\"",

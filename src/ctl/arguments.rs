@@ -134,6 +134,8 @@ pub enum Verb {
     Restore(RestoreArguments),
     /// Check that backups are complete and unchanged
     Verify(VerifyArguments),
+    /// Restore backups where nothing depends on them, and look at what came out
+    Drill(DrillArguments),
     /// Delete backups and free their space
     Delete(DeleteArguments),
     /// Write a backup as one .sql.gz that gunzip and psql read, or one .sqlite.gz
@@ -247,6 +249,20 @@ pub struct VerifyArguments {
     /// How deep to look
     #[arg(long, value_enum, default_value_t = Level::Packs)]
     pub level: Level,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "documented at its type")]
+    pub waiting: Waiting,
+}
+
+/// `drill`
+#[derive(Debug, Args)]
+pub struct DrillArguments {
+    /// The source, for its newest backup; or a backup
+    #[arg(value_name = "SOURCE|BACKUP", conflicts_with = "all", required_unless_present = "all")]
+    pub backup: Option<String>,
+    /// The newest backup of every source, one after the other
+    #[arg(long)]
+    pub all: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "documented at its type")]
     pub waiting: Waiting,

@@ -54,6 +54,7 @@ methods! {
     forget_undo = "ForgetUndo"(restored: u64, flags: u64) -> (u64, OwnedObjectPath);
     list_undo = "ListUndo"(flags: u64) -> Vec<UndoRow>;
     verify_backup = "VerifyBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
+    drill_backup = "DrillBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
     delete_backup = "DeleteBackup"(backup: &str, options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
     export_backup = "ExportBackup"(backup: &str, output: OwnedFd, options: &Options<'_>, flags: u64)
         -> (u64, OwnedObjectPath);

@@ -56,6 +56,8 @@ pub enum ErrorCode {
     PartlyFailed,
     Interrupted,
     NoSuchPlan,
+    DrillUnavailable,
+    DrillFailed,
 }
 
 /// One row of the table.
@@ -148,6 +150,8 @@ rows! {
     PartlyFailed, own!("PartlyFailed"), 41, true, "Some of the databases failed, which the message names; the others were done.";
     Interrupted, own!("Interrupted"), 42, true, "The daemon died while the job ran. What the job left is taken away at the start. Run it again.";
     NoSuchPlan, own!("NoSuchPlan"), 4, false, "No plan has this id, or not any more. `restore --dry-run` makes one.";
+    DrillUnavailable, own!("DrillUnavailable"), 45, false, "The drill could not be carried out here, which says nothing about the backup. The message names the program, extension or right that is missing.";
+    DrillFailed, own!("DrillFailed"), 46, false, "The backup did not restore as it should. Look at the message, take a new backup, and drill that one.";
 }
 
 impl ErrorCode {

@@ -43,6 +43,8 @@ words! {
         Undo = "undo",
         /// Drops what was kept for an undo.
         Forget = "forget",
+        /// Restores one into a scratch database and compares.
+        Drill = "drill",
     }
 }
 
@@ -65,6 +67,10 @@ words! {
         Comparing = "comparing",
         /// Statistics for the planner.
         Analyze = "analyze",
+        /// Making and starting the scratch server of a drill.
+        Starting = "starting",
+        /// What a drill looks for beyond the rows: schema, indexes, the user's assertions.
+        Proving = "proving",
         /// Reading stored bytes.
         Reading = "reading",
         /// Making the result visible.

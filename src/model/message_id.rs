@@ -23,6 +23,8 @@ messages! {
     JOB_INTERRUPTED = "bb4e8c8a4fe8486dbee6f8762fc6d59e";
     /// A part of a backup or of the repository is missing or is not what it was.
     DAMAGE_FOUND = "7d2d74fd22a4465d8a5200549d403835";
+    /// A backup did not restore as it should when it was drilled.
+    DRILL_FAILED = "4be0d1a7c0f84c6f9f0f5f3c1f2a9d61";
     /// A backup was made without something of its database.
     BACKUP_INCOMPLETE = "9d6692c0f1fc4156944962b6b9900f06";
     /// A backup holds suspiciously less than the one before.

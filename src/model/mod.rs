@@ -1,5 +1,6 @@
 //! Plain data and its validation: ids, names, the error table, the manifest, jobs, the ids of messages. No I/O happens here.
 
+pub mod drill;
 pub mod error_code;
 pub mod ids;
 pub mod job;

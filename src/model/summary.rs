@@ -69,6 +69,15 @@ pub struct BackupSummary {
     pub proof: Proof,
     /// When it was last verified at level `packs` or `data`; 0 for never.
     pub verified_at: u64,
+    /// When it was last drilled with success; 0 for never.
+    #[serde(default)]
+    pub drilled_at: u64,
+    /// How long the restore of that drill took, microseconds; 0 for never.
+    #[serde(default)]
+    pub recovery: u64,
+    /// When its last drill failed; 0 where it did not, or there was none.
+    #[serde(default)]
+    pub drill_failed_at: u64,
     /// Whether a part of it is known to be damaged.
     pub damaged: bool,
     /// Whether it holds suspiciously less than an earlier one.
@@ -103,6 +112,9 @@ impl BackupSummary {
             rows: statistics.rows,
             proof: Proof::Stored,
             verified_at: 0,
+            drilled_at: 0,
+            recovery: 0,
+            drill_failed_at: 0,
             damaged: false,
             suspect: false,
             incomplete: u32::try_from(manifest.incomplete.len()).unwrap_or(u32::MAX),

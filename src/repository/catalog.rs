@@ -22,7 +22,7 @@ use super::{
 use crate::model::{ErrorCode, SourceKey, summary::BackupSummary};
 
 /// The version of the cache file; another one is as good as none.
-const CACHE_VERSION: u32 = 3;
+const CACHE_VERSION: u32 = 4;
 
 /// The backups of a repository.
 #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::model::{
     BackupId,
+    drill::DrillReport,
     summary::{BackupSummary, Proof},
 };
 
@@ -47,6 +48,28 @@ pub enum Record {
         /// What is suspicious, a sentence each.
         findings: Vec<String>,
     },
+    /// It was restored into a scratch database, and everything that was looked at was as it should be.
+    Drilled {
+        /// When, microseconds since the epoch.
+        at: u64,
+        /// The program that did it, `backupd 0.1.0`.
+        by: String,
+        /// What was found.
+        #[serde(flatten)]
+        report: DrillReport,
+    },
+    /// It was drilled, and did not restore as it should.
+    DrillFailed {
+        /// When, microseconds since the epoch.
+        at: u64,
+        /// The program that did it.
+        by: String,
+        /// Why.
+        message: String,
+        /// What was found until then.
+        #[serde(flatten)]
+        report: DrillReport,
+    },
     /// It is deleted. While no backup of the source has a higher sequence, this record stays when the rest is gone.
     Deleted {
         /// When, microseconds since the epoch.
@@ -68,6 +91,8 @@ impl Record {
             Self::Checked { at, .. }
             | Self::Damaged { at, .. }
             | Self::Suspect { at, .. }
+            | Self::Drilled { at, .. }
+            | Self::DrillFailed { at, .. }
             | Self::Deleted { at, .. } => *at,
         }
     }
@@ -77,6 +102,8 @@ impl Record {
             Self::Checked { at, .. } => format!("checked-{}.json", precise_stamp(*at)),
             Self::Damaged { at, .. } => format!("damaged-{}.json", precise_stamp(*at)),
             Self::Suspect { .. } => SUSPECT.to_owned(),
+            Self::Drilled { at, .. } => format!("drilled-{}.json", precise_stamp(*at)),
+            Self::DrillFailed { at, .. } => format!("drillfailed-{}.json", precise_stamp(*at)),
             Self::Deleted { .. } => DELETED.to_owned(),
         }
     }
@@ -87,13 +114,25 @@ fn precise_stamp(at: u64) -> String {
     format!("{}.{:06}Z", utc_stamp(at).trim_end_matches('Z'), at % 1_000_000)
 }
 
+/// What the names of records begin with that tell of a check.
+const CHECKS: [&str; 2] = ["checked-", "damaged-"];
+/// What the names of records begin with that tell of a drill.
+const DRILLS: [&str; 2] = ["drilled-", "drillfailed-"];
+/// So many drills of a backup are remembered.
+const DRILLS_KEPT: usize = 10;
 /// The name of the record of a suspect: there is one at most.
 const SUSPECT: &str = "suspect.json";
 
 fn is_record(name: &str) -> bool {
-    name == DELETED
-        || name == SUSPECT
-        || ((name.starts_with("checked-") || name.starts_with("damaged-")) && name.ends_with(".json"))
+    name == DELETED || name == SUSPECT || is_check(name) || is_drill(name)
+}
+
+fn is_check(name: &str) -> bool {
+    CHECKS.iter().any(|beginning| name.starts_with(beginning)) && name.ends_with(".json")
+}
+
+fn is_drill(name: &str) -> bool {
+    DRILLS.iter().any(|beginning| name.starts_with(beginning)) && name.ends_with(".json")
 }
 
 /// The records of a backup, oldest first.
@@ -122,14 +161,19 @@ pub(crate) fn write(repository: &Repository, backup: &BackupObjects, record: &Re
         Err(error) if error.kind == StorageErrorKind::AlreadyExists => {}
         other => other?,
     }
+    if matches!(record, Record::Drilled { .. } | Record::DrillFailed { .. }) {
+        return forget_old_drills(storage, backup);
+    }
     let Record::Checked { at, level } = record else { return Ok(()) };
-    for object in backup.objects.iter().filter(|object| object.key != DELETED && is_record(&object.key)) {
+    for object in backup.objects.iter().filter(|object| is_check(&object.key)) {
         let key = backup.folder.key(&object.key);
         let overridden = match read_one(storage, &key)? {
             Record::Checked { at: older, level: shallower } | Record::Damaged { at: older, level: shallower, .. } => {
                 older < *at && shallower <= *level
             }
-            Record::Suspect { .. } | Record::Deleted { .. } => false,
+            Record::Suspect { .. } | Record::Drilled { .. } | Record::DrillFailed { .. } | Record::Deleted { .. } => {
+                false
+            }
         };
         if overridden {
             storage.delete(&key)?;
@@ -150,6 +194,17 @@ impl OwnedRepository {
     }
 }
 
+/// Removes the oldest records of drills beyond those that are kept, one of which was just written.
+fn forget_old_drills(storage: &dyn Storage, backup: &BackupObjects) -> Result<(), RepositoryError> {
+    let mut drills: Vec<&str> =
+        backup.objects.iter().map(|object| object.key.as_str()).filter(|name| is_drill(name)).collect();
+    drills.sort_by_key(|name| name.split_once('-').map(|(_, stamp)| stamp));
+    for name in drills.iter().take((drills.len() + 1).saturating_sub(DRILLS_KEPT)) {
+        storage.delete(&backup.folder.key(name))?;
+    }
+    Ok(())
+}
+
 /// What the records say, in a summary. They are in order of their times.
 pub(crate) fn apply(records: &[Record], summary: &mut BackupSummary) {
     let mut damaged: Option<Level> = None;
@@ -167,8 +222,87 @@ pub(crate) fn apply(records: &[Record], summary: &mut BackupSummary) {
                 summary.proof = Proof::Stored;
             }
             Record::Suspect { .. } => summary.suspect = true,
+            Record::Drilled { at, report, .. } => {
+                summary.proof = Proof::Drilled;
+                (summary.drilled_at, summary.recovery, summary.drill_failed_at) = (*at, report.recovery, 0);
+            }
+            Record::DrillFailed { at, .. } => {
+                summary.proof = summary.proof.min(Proof::Checked);
+                summary.drill_failed_at = *at;
+            }
             Record::Deleted { .. } => {}
         }
     }
     summary.damaged = damaged.is_some();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{SourceKey, manifest::Kind};
+
+    fn summary() -> BackupSummary {
+        BackupSummary {
+            id: BackupId([1; 16]),
+            source: SourceKey::single("shop".parse().unwrap()),
+            run_id: None,
+            whole_run: false,
+            sequence: 1,
+            kind: Kind::Logical,
+            started_at: 0,
+            snapshot_at: 0,
+            finished_at: 0,
+            raw_bytes: 0,
+            stored_bytes: 0,
+            new_bytes: 0,
+            rows: 0,
+            proof: Proof::Stored,
+            verified_at: 0,
+            drilled_at: 0,
+            recovery: 0,
+            drill_failed_at: 0,
+            damaged: false,
+            suspect: false,
+            incomplete: 0,
+            description: String::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    fn drilled(at: u64) -> Record {
+        let report = DrillReport { recovery: at * 10, server: "PostgreSQL 15".to_owned(), ..DrillReport::default() };
+        Record::Drilled { at, by: "backupd 1".to_owned(), report }
+    }
+
+    fn failed(at: u64) -> Record {
+        Record::DrillFailed { at, by: "backupd 1".to_owned(), message: "no".to_owned(), report: DrillReport::default() }
+    }
+
+    fn after(records: &[Record]) -> (Proof, u64, u64, u64) {
+        let mut summary = summary();
+        apply(records, &mut summary);
+        (summary.proof, summary.drilled_at, summary.recovery, summary.drill_failed_at)
+    }
+
+    #[test]
+    fn the_last_drill_says_how_far_a_backup_is_proved() {
+        let checked = Record::Checked { at: 1, level: Level::Data };
+        assert_eq!(after(&[checked.clone(), drilled(2)]), (Proof::Drilled, 2, 20, 0));
+        assert_eq!(after(&[drilled(2), checked.clone()]), (Proof::Drilled, 2, 20, 0));
+        assert_eq!(after(&[checked.clone(), drilled(2), failed(3)]), (Proof::Checked, 2, 20, 3));
+        assert_eq!(after(&[failed(3)]), (Proof::Stored, 0, 0, 3));
+        assert_eq!(after(&[failed(3), drilled(4)]), (Proof::Drilled, 4, 40, 0));
+        let damaged = Record::Damaged { at: 5, level: Level::Data, findings: Vec::new() };
+        assert_eq!(after(&[drilled(4), damaged]).0, Proof::Stored);
+    }
+
+    #[test]
+    fn records_of_drills_read_as_they_were_written() {
+        for record in [drilled(7), failed(8)] {
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
+            assert!(is_record(&record.name()) && is_drill(&record.name()) && !is_check(&record.name()));
+        }
+        assert!(serde_json::to_string(&drilled(7)).unwrap().starts_with(r#"{"record":"drilled","at":7,"#));
+    }
 }

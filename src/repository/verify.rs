@@ -343,6 +343,19 @@ impl OwnedRepository {
         Ok(())
     }
 
+    /// Writes down how a drill ended. For a backup that was deleted meanwhile, nothing is.
+    ///
+    /// # Errors
+    /// What the storage meets.
+    pub fn record_drill(&self, folder: &BackupFolder, record: &Record) -> Result<(), RepositoryError> {
+        let _gate = self.close_gate();
+        match self.find(folder.id) {
+            Ok(backup) => records::write(self, &backup, record),
+            Err(RepositoryError::NoSuchBackup(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Moves a pack to its `.bad` name, unless it reads well now.
     fn set_aside(&self, id: PackId) -> Result<(), RepositoryError> {
         let (key, codec) = (pack_key(id, self.codec()), self.codec());

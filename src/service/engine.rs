@@ -7,7 +7,7 @@ use std::{
     fs::{DirBuilder, File},
     os::unix::fs::DirBuilderExt as _,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -15,7 +15,8 @@ use tokio::runtime::Handle;
 
 use super::{
     changes::Changes,
-    create, delete,
+    create, delete, drill,
+    drill::DrillUnits,
     early::EarlyChecks,
     error::ServiceError,
     jobs::{JobLimits, Jobs},
@@ -65,6 +66,8 @@ pub struct Engine {
     opening: Opening,
     jobs: Jobs,
     tending: Arc<restore::Tending>,
+    /// What starts the units of drills; absent where systemd is not reached.
+    units: OnceLock<Arc<dyn DrillUnits>>,
     runtime: Handle,
 }
 
@@ -86,7 +89,9 @@ impl Engine {
         let repository = config.repository.path.clone();
         let config = RwLock::new(config);
         let tending = Arc::default();
-        let engine = Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, runtime });
+        let units = OnceLock::new();
+        let engine = Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, units, runtime });
+        drill::sweep(&engine);
         restore::begin_tending(&engine);
         Ok(engine)
     }
@@ -173,6 +178,16 @@ impl Engine {
     /// What wakes the one that looks after what restores leave.
     pub(super) fn tending(&self) -> &Arc<restore::Tending> {
         &self.tending
+    }
+
+    /// States what starts the units of drills. Later calls change nothing.
+    pub fn drill_in_units(&self, units: Arc<dyn DrillUnits>) {
+        let _ = self.units.set(units);
+    }
+
+    /// What starts the units of drills.
+    pub(super) fn drill_units(&self) -> Option<Arc<dyn DrillUnits>> {
+        self.units.get().cloned()
     }
 
     /// Something that the overview shows may have changed.
@@ -306,6 +321,10 @@ impl Operations for Arc<Engine> {
 
     fn verify(&self, caller: Caller, request: VerifyRequest) -> Result<JobNumber, ServiceError> {
         verify::submit(self, caller, request)
+    }
+
+    fn drill(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+        drill::submit(self, caller, backup)
     }
 
     fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {

@@ -5,6 +5,7 @@
 pub mod changes;
 mod create;
 mod delete;
+pub mod drill;
 mod early;
 pub mod engine;
 pub mod error;

@@ -276,6 +276,12 @@ pub trait Operations: Send + Sync {
     /// As [`Operations::restore`].
     fn verify(&self, caller: Caller, request: VerifyRequest) -> Result<JobNumber, ServiceError>;
 
+    /// Starts a drill of one backup, or of all that a run took: a restore where nothing depends on it.
+    ///
+    /// # Errors
+    /// As [`Operations::restore`]; `DrillUnavailable`, `ConfigInvalid` for a file of assertions that cannot be read.
+    fn drill(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError>;
+
     /// Starts the deletion of one backup and of what only it needed.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! runtime whose handle is in the [`JobContext`].
 
 mod changed_table;
+mod drill;
 pub mod error;
 pub mod postgres;
 pub(crate) mod shell;

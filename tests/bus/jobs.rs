@@ -27,7 +27,8 @@ async fn every_start_is_announced_in_order(client: &Connection) {
     let none = Options::new();
     let all = Options::from([("source", Variant::from("all"))]);
     let mut open = Vec::new();
-    let methods = ["CreateBackup", "RestoreBackup", "UndoRestore", "ForgetUndo", "VerifyBackup", "DeleteBackup"];
+    let methods =
+        ["CreateBackup", "RestoreBackup", "UndoRestore", "ForgetUndo", "VerifyBackup", "DeleteBackup", "DrillBackup"];
     for method in methods.into_iter().chain(["ExportBackup", "OpenBackup"]) {
         let started = match method {
             "CreateBackup" => manager.create_backup("shop", &none, 0).await,
@@ -35,6 +36,7 @@ async fn every_start_is_announced_in_order(client: &Connection) {
             "UndoRestore" => manager.undo_restore(1, &none, 0).await,
             "ForgetUndo" => manager.forget_undo(1, 0).await,
             "VerifyBackup" => manager.verify_backup("", &all, 0).await,
+            "DrillBackup" => manager.drill_backup("kept", &none, 0).await,
             "DeleteBackup" => manager.delete_backup("kept", &none, 0).await,
             "ExportBackup" => {
                 let (reader, writer) = std::io::pipe().unwrap();

@@ -218,6 +218,7 @@ fn calls() -> Vec<Call> {
         ("ListUndo", vec!["t", "0"], vec![]),
         ("VerifyBackup", vec!["sa{sv}t", "", "1", "source", "s", "shop", "0"], vec![("source", "shop")]),
         ("VerifyBackup", vec!["sa{sv}t", "shop@latest", "0", "0"], found.clone()),
+        ("DrillBackup", vec!["sa{sv}t", "shop@latest", "0", "0"], found.clone()),
         ("DeleteBackup", vec!["sa{sv}t", "shop@latest", "0", "0"], found.clone()),
         ("OpenBackup", vec!["sa{sv}t", "shop@latest", "0", "0"], found.clone()),
         ("ListBackups", vec!["a{sv}tst", "1", "source", "s", "shop", "0", "", "0"], vec![("source", "shop")]),

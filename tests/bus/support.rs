@@ -229,6 +229,10 @@ impl Operations for Simulation {
         self.start(caller, JobType::Verify, &request.source, self.held())
     }
 
+    fn drill(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+        self.start(caller, JobType::Drill, backup, self.held())
+    }
+
     fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
         if backup == "kept" {
             return self.start(caller, JobType::Delete, backup, self.held());
@@ -264,7 +268,7 @@ impl Operations for Simulation {
             "id": "00ff10a5deadbeef0123456789abcdef", "source": "shop", "child": "caf\u{e9}", "sequence": 3,
             "run_id": "01a1f972-b701-769b-a723-393f6179df4a", "kind": "logical",
             "started_at": 1, "snapshot_at": 2, "finished_at": 3, "raw_bytes": 4, "stored_bytes": 5, "new_bytes": 6,
-            "rows": 7, "proof": "checked", "verified_at": 8, "damaged": false, "incomplete": 1,
+            "rows": 7, "proof": "checked", "verified_at": 8, "drilled_at": 9, "recovery": 10, "drill_failed_at": 0, "damaged": false, "incomplete": 1,
             "description": filter.source, "tags": [filter.tag], "whole_run": filter.backup.starts_with("server"),
         });
         let summary: BackupSummary = serde_json::from_value(summary).unwrap();

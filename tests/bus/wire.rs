@@ -213,7 +213,7 @@ async fn listings_and_properties_arrive_as_they_were_sent() {
     assert_eq!(BackupSummary::try_from(rows[0].clone()).unwrap(), listed);
     assert_eq!(cursor, "next");
     let fields = manager.get_backup("00ff", 0).await.unwrap();
-    assert_eq!(fields.len(), 19);
+    assert_eq!(fields.len(), 23);
     assert_eq!(String::try_from(fields["run-id"].clone()).unwrap(), "01a1f972-b701-769b-a723-393f6179df4a");
     assert_eq!(Vec::<u8>::try_from(fields["database"].clone()).unwrap(), "caf\u{e9}".as_bytes());
     assert_eq!(manager.repository_state().await.unwrap(), "ready");

@@ -61,6 +61,13 @@ impl Server {
         self.dir.join("socket")
     }
 
+    /// The server's programs, beside which the extension of the sample database is.
+    #[allow(dead_code, reason = "not every test program that has this harness needs it")]
+    pub fn server_bin_dir(&self) -> PathBuf {
+        let bin = client_bin_dir();
+        self.dir.join("tree").join(bin.strip_prefix("/").unwrap_or(bin))
+    }
+
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")

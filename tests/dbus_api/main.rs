@@ -86,7 +86,7 @@ fn reader(method: &str) -> fn(Wire) -> Result<(), ServiceError> {
         "UndoRestore" => |wire| undo_options_from_wire(wire).map(drop),
         "VerifyBackup" => |wire| verify_request_from_wire(String::new(), wire).map(drop),
         "ListBackups" => |wire| list_filter_from_wire(wire).map(drop),
-        "DeleteBackup" | "ExportBackup" | "OpenBackup" => no_options,
+        "DeleteBackup" | "DrillBackup" | "ExportBackup" | "OpenBackup" => no_options,
         other => panic!("which function reads the options of {other}? Add it here"),
     }
 }

@@ -10,6 +10,8 @@ mod by_hand;
 mod canceled;
 mod crash;
 mod create_restore;
+mod drill;
+mod drill_failures;
 mod export;
 mod failures;
 mod harness;

@@ -26,6 +26,7 @@ mod authorisation;
 mod credentials;
 mod database;
 mod disks;
+mod drills;
 mod failing;
 mod first_run;
 mod journal;

@@ -114,7 +114,7 @@ fn kind(verb: &str, argument: &str) -> Option<Kind> {
     Some(match (verb, argument) {
         ("create" | "list", "source") | ("list", "source_option") | ("verify" | "log", "source") => Kind::Source,
         ("show" | "restore" | "export", "of_source") => Kind::Source,
-        ("show" | "restore" | "export" | "verify", "backup") | ("delete", "backups") => Kind::Backup,
+        ("show" | "restore" | "export" | "verify" | "drill", "backup") | ("delete", "backups") => Kind::Backup,
         ("show" | "restore" | "export", "backup_option") => Kind::BackupOfSource,
         ("list", "tag") => Kind::Tag,
         ("jobs", "job") => Kind::Job,

@@ -1,7 +1,5 @@
 //! `list`: the backups.
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 
 use super::super::{
@@ -17,7 +15,10 @@ use super::super::{
 use crate::{
     bus::types::list_filter_to_wire,
     clock::now_micros,
-    model::{BackupId, ErrorCode, summary::BackupSummary},
+    model::{
+        ErrorCode,
+        summary::{BackupSummary, Proof},
+    },
     service::operations::ListFilter,
 };
 
@@ -37,24 +38,8 @@ pub(super) async fn of_selector(manager: &Manager, selector: &str) -> Result<Vec
     all(manager, &ListFilter { backup: selector.to_owned(), ..ListFilter::default() }).await
 }
 
-/// A listing, its suspects marked: its rows have no room for that, but its filter tells.
-async fn all(manager: &Manager, filter: &ListFilter) -> Result<Vec<BackupSummary>, CtlError> {
-    let mut backups = parts(manager, filter).await?;
-    let suspects = parts(manager, &ListFilter { suspect: true, ..filter.clone() }).await?;
-    let suspects: HashSet<BackupId> = suspects.into_iter().map(|backup| backup.id).collect();
-    for backup in &mut backups {
-        backup.suspect = suspects.contains(&backup.id);
-    }
-    Ok(backups)
-}
-
-/// How many backups there are of which this is so.
-pub(super) async fn count(manager: &Manager, filter: &ListFilter) -> Result<usize, CtlError> {
-    parts(manager, filter).await.map(|backups| backups.len())
-}
-
 /// All parts of a listing.
-async fn parts(manager: &Manager, filter: &ListFilter) -> Result<Vec<BackupSummary>, CtlError> {
+pub(super) async fn all(manager: &Manager, filter: &ListFilter) -> Result<Vec<BackupSummary>, CtlError> {
     let mut backups: Vec<BackupSummary> = Vec::new();
     let mut cursor = String::new();
     loop {
@@ -104,9 +89,14 @@ pub(super) fn json(backup: &BackupSummary) -> Result<Value, CtlError> {
         fields.remove("run_id");
         fields.remove("whole_run");
         fields.entry("child").or_insert(Value::Null);
-        fields.insert("suspect".to_owned(), backup.suspect.into());
-        if backup.verified_at == 0 {
-            fields.insert("verified_at".to_owned(), Value::Null);
+        let times = [
+            ("verified_at", backup.verified_at),
+            ("drilled_at", backup.drilled_at),
+            ("recovery", backup.recovery),
+            ("drill_failed_at", backup.drill_failed_at),
+        ];
+        for (name, _) in times.iter().filter(|(_, time)| *time == 0) {
+            fields.insert((*name).to_owned(), Value::Null);
         }
     }
     Ok(value)
@@ -133,11 +123,23 @@ fn table(backups: &[BackupSummary], now: u64) -> Table {
             human::size(backup.raw_bytes),
             human::size(backup.stored_bytes),
             human::size(backup.new_bytes),
-            if backup.damaged { "DAMAGED".to_owned() } else { backup.proof.as_str().to_owned() },
+            proof(backup, now),
             notes(backup),
         ]);
     }
     table
+}
+
+/// How far it is known to restore; of a drill also when, and how long the restore took.
+fn proof(backup: &BackupSummary, now: u64) -> String {
+    match backup {
+        _ if backup.damaged => "DAMAGED".to_owned(),
+        _ if backup.drill_failed_at != 0 => "DRILL FAILED".to_owned(),
+        _ if backup.proof == Proof::Drilled => {
+            format!("drilled {}, {}", human::ago(backup.drilled_at, now), human::duration(backup.recovery))
+        }
+        _ => backup.proof.as_str().to_owned(),
+    }
 }
 
 /// What else is worth a glance: what is missing, the tags, the description.
@@ -161,7 +163,7 @@ mod tests {
     use super::*;
     use crate::{
         ctl::table::Style,
-        model::{BackupId, SourceKey, manifest::Kind, summary::Proof},
+        model::{BackupId, SourceKey, manifest::Kind},
     };
 
     fn backup(byte: u8) -> BackupSummary {
@@ -181,6 +183,9 @@ mod tests {
             rows: 1_000_000,
             proof: Proof::Stored,
             verified_at: 0,
+            drilled_at: 0,
+            recovery: 0,
+            drill_failed_at: 0,
             damaged: byte == 2,
             suspect: byte == 3,
             incomplete: 1,
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn json_has_numbers_and_null() {
-        let golden = r##"{"child":null,"damaged":false,"description":"before the\nupgrade","finished_at":3000000,"id":"01010101010101010101010101010101","incomplete":1,"kind":"logical","new_bytes":4096,"proof":"stored","raw_bytes":5368709120,"rows":1000000,"sequence":1,"snapshot_at":1000000,"source":"shop","started_at":1,"stored_bytes":1073741824,"suspect":false,"tags":["weekly"],"verified_at":null}"##;
+        let golden = r##"{"child":null,"damaged":false,"description":"before the\nupgrade","drill_failed_at":null,"drilled_at":null,"finished_at":3000000,"id":"01010101010101010101010101010101","incomplete":1,"kind":"logical","new_bytes":4096,"proof":"stored","raw_bytes":5368709120,"recovery":null,"rows":1000000,"sequence":1,"snapshot_at":1000000,"source":"shop","started_at":1,"stored_bytes":1073741824,"suspect":false,"tags":["weekly"],"verified_at":null}"##;
         let json = json(&BackupSummary { run_id: Some(crate::model::RunId::new()), ..backup(1) }).unwrap();
         assert_eq!(json, serde_json::from_str::<Value>(golden).unwrap());
     }

@@ -4,6 +4,7 @@ mod cancel;
 mod config;
 mod create;
 mod delete;
+mod drill;
 pub(super) mod export;
 mod jobs;
 pub(super) mod list;
@@ -56,6 +57,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Show(arguments) => show::run(&client, output, arguments).await,
         Verb::Restore(arguments) => restore::run(client, output, arguments).await,
         Verb::Verify(arguments) => verify::run(client, output, arguments).await,
+        Verb::Drill(arguments) => drill::run(client, output, arguments).await,
         Verb::Delete(arguments) => delete::run(client, output, arguments).await,
         Verb::Export(arguments) => export::run(client, output, arguments).await,
         Verb::Jobs(arguments) => jobs::run(&client, output, arguments).await,

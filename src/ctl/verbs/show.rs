@@ -50,11 +50,11 @@ fn odd(error: serde_json::Error) -> CtlError {
 struct Description {
     summary: BackupSummary,
     manifest: Manifest,
-    #[serde(default)]
-    by_hand: Vec<String>,
     /// As they are: newer ones are none of this program's business.
     #[serde(default)]
     records: Vec<serde_json::Value>,
+    #[serde(default)]
+    by_hand: Vec<String>,
 }
 
 /// What makes a backup suspect.
@@ -83,6 +83,7 @@ pub(in crate::ctl) fn print(output: &Output, json: serde_json::Value) -> Result<
         output.text(&format!("\nTables{which}:\n"))?;
         output.text(&table.render(style))?;
     }
+    output.text(&drills(&description.records))?;
     if !description.manifest.incomplete.is_empty() {
         output.text("\nNot included:\n")?;
         for missing in &description.manifest.incomplete {
@@ -118,7 +119,8 @@ fn facts(description: &Description) -> String {
         time => format!(", verified {}", human::time(time)),
     };
     let damage = if summary.damaged { "DAMAGED, " } else { "" };
-    fact("Proof", format!("{damage}{}{verified}", summary.proof.as_str()));
+    let drill = if summary.drill_failed_at == 0 { "" } else { "DRILL FAILED, " };
+    fact("Proof", format!("{damage}{drill}{}{verified}", summary.proof.as_str()));
     for finding in suspicions(&description.records) {
         fact("Suspect", finding);
     }
@@ -169,6 +171,38 @@ fn facts(description: &Description) -> String {
             human::count(statistics.chunks)
         ),
     );
+    text
+}
+
+/// The drills that are remembered, the newest first and with what it looked at.
+fn drills(records: &[serde_json::Value]) -> String {
+    // Records of a newer daemon may be of kinds that are not known here.
+    let known = records.iter().rev().filter_map(|record| serde_json::from_value(record.clone()).ok());
+    let mut text = String::new();
+    for (number, record) in
+        known.filter(|record| matches!(record, Record::Drilled { .. } | Record::DrillFailed { .. })).enumerate()
+    {
+        let (at, by, report, how) = match &record {
+            Record::Drilled { at, by, report } => {
+                (*at, by, report, format!("restored in {}", human::duration(report.recovery)))
+            }
+            Record::DrillFailed { at, by, report, message } => (*at, by, report, format!("FAILED: {message}")),
+            _ => continue,
+        };
+        if number == 0 {
+            text += "\nDrills:\n";
+        }
+        let line = format!("{} with {}, by {by}: {how}", human::time(at), report.server);
+        let _ = writeln!(text, "  {}", visible(&line));
+        for check in report.checks.iter().filter(|_| number == 0) {
+            let took = human::duration(check.duration);
+            let _ = writeln!(
+                text,
+                "    {}",
+                visible(&format!("{}: {}, {took}, {}", check.name, check.result.word(), check.message))
+            );
+        }
+    }
     text
 }
 

@@ -1,8 +1,9 @@
 //! Running one client program (pg_dump, pg_restore, psql…).
 //!
 //! Invariants: a child is in a process group of its own, dies with this process, and is always reaped, also when its
-//! handle is dropped; a raised cancel flag ends it (SIGTERM, SIGKILL after five seconds); its stderr is always read, so
-//! that it never blocks on it, and takes bounded memory; a signal is never sent to a process id that was given back.
+//! handle is dropped; a raised cancel flag ends it (SIGTERM or what it ends at, SIGKILL after five seconds); its stderr is
+//! always read, so that it never blocks on it, and takes bounded memory; a signal is never sent to a process id that was
+//! given back.
 
 use std::{
     collections::VecDeque,
@@ -49,6 +50,7 @@ pub struct ClientCommand {
     command: Command,
     name: String,
     failure: ErrorCode,
+    stop: Signal,
 }
 
 impl ClientCommand {
@@ -60,7 +62,21 @@ impl ClientCommand {
         command.env_clear().envs(environment.variables());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
-        Self { command, name, failure }
+        Self { command, name, failure, stop: Signal::SIGTERM }
+    }
+
+    /// Ends it by another signal than SIGTERM, also when this process dies.
+    #[must_use]
+    pub fn stopped_by(mut self, signal: Signal) -> Self {
+        self.stop = signal;
+        self
+    }
+
+    /// Adds a variable to its environment, which every process of its user can read: no secrets.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
     }
 
     /// Adds an argument. Arguments are visible to every user of the host: no secrets.
@@ -105,7 +121,7 @@ impl ClientCommand {
     /// `ClientProgramMissing` when there is no such program, `Io` when it cannot be run.
     pub fn spawn(mut self, cancel: &Cancel, runtime: &tokio::runtime::Handle) -> Result<ClientChild, SourceError> {
         cancel.check()?;
-        die_with_parent(&mut self.command);
+        die_with_parent(&mut self.command, self.stop);
         let mut child = self.command.spawn().map_err(|error| {
             let code = match error.kind() {
                 io::ErrorKind::NotFound => ErrorCode::ClientProgramMissing,
@@ -137,13 +153,14 @@ impl ClientCommand {
             stderr: None,
             watcher: None,
             cancel: cancel.clone(),
+            stop: self.stop,
         };
         // From here on, dropping `started` ends and reaps the child.
         started.stderr = Some(reader.map_err(|error| SourceError::io("start a thread", &error))?);
-        let cancel = cancel.clone();
+        let (cancel, stop) = (cancel.clone(), self.stop);
         started.watcher = Some(runtime.spawn(async move {
             cancel.cancelled().await;
-            process.signal(Signal::SIGTERM);
+            process.signal(stop);
             tokio::time::sleep(GRACE).await;
             process.signal(Signal::SIGKILL);
         }));
@@ -153,13 +170,13 @@ impl ClientCommand {
 
 /// Has the kernel end the child when this process dies, whatever kills it.
 #[allow(unsafe_code)]
-fn die_with_parent(command: &mut Command) {
+fn die_with_parent(command: &mut Command, signal: Signal) {
     let parent = Pid::this();
     // SAFETY: between fork and exec the closure makes only async-signal-safe system calls (prctl, getppid), and
     // allocates nothing.
     unsafe {
         command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+            nix::sys::prctl::set_pdeathsig(signal)?;
             // The parent may have died before the call above.
             if Pid::parent() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(nix::libc::ESRCH)) }
         });
@@ -214,6 +231,7 @@ pub struct ClientChild {
     stderr: Option<JoinHandle<StderrTail>>,
     watcher: Option<tokio::task::JoinHandle<()>>,
     cancel: Cancel,
+    stop: Signal,
 }
 
 impl ClientChild {
@@ -231,6 +249,13 @@ impl ClientChild {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has ended; it is still to be waited for.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        !matches!(waitid(Id::Pid(self.process.pid), flags), Ok(nix::sys::wait::WaitStatus::StillAlive))
     }
 
     /// Waits for its end and judges it: only exit status 0 is success.
@@ -274,7 +299,7 @@ impl Drop for ClientChild {
         if reaped {
             return;
         }
-        self.process.signal(Signal::SIGTERM);
+        self.process.signal(self.stop);
         let process = Arc::clone(&self.process);
         let (ended, end) = std::sync::mpsc::channel::<()>();
         // Without the thread the child would only get no SIGKILL; pg_dump and its kin end at SIGTERM.

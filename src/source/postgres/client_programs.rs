@@ -143,7 +143,7 @@ fn candidates(usr: &Path) -> Vec<PathBuf> {
 }
 
 /// What `PROGRAM --version` prints.
-fn version_of(program: &Path) -> Result<String, String> {
+pub(in crate::source::postgres) fn version_of(program: &Path) -> Result<String, String> {
     let failed = |why: &dyn std::fmt::Display| format!("`{} --version` failed: {why}", program.display());
     let mut child = Command::new(program)
         .arg("--version")
@@ -179,7 +179,7 @@ fn version_of(program: &Path) -> Result<String, String> {
 }
 
 /// The major version in `pg_dump (PostgreSQL) 15.18 (Debian …)`, also of `18beta1`.
-pub(super) fn major_of(version: &str) -> Option<u32> {
+pub(in crate::source::postgres) fn major_of(version: &str) -> Option<u32> {
     let number = version.split_once("(PostgreSQL) ")?.1;
     let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()

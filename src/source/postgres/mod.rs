@@ -4,6 +4,7 @@
 //! - `snapshot`: locks first, snapshot after; `checks`, `selection`: what may and what shall be read;
 //! - `catalog`, `facts`, `databases`, `database_sql`: what the catalogs say;
 //! - `restore`: making a database of a set;
+//! - `drill`: the same in a server that exists only for that, and looking at it;
 //! - `copy_scan`: reading a dump as it streams past;
 //! - `connection`, `tls`, `password`, `environment`: one [`crate::config::ConnectionSpec`] for the Rust client and for
 //!   libpq's programs alike;
@@ -20,6 +21,7 @@ pub mod connection;
 pub mod copy_scan;
 pub mod database_sql;
 pub mod databases;
+pub mod drill;
 pub mod dump;
 pub mod environment;
 pub mod examine;

@@ -5,7 +5,8 @@
 //!
 //! - [`dump`](mod@dump): the early checks, and taking the image; `stepped_copy` is its way for databases whose writers
 //!   a long read transaction would block;
-//! - [`restore`]: giving it back as a new file, or into the live one; [`by_hand`]: the same by a person with a shell;
+//! - [`restore`]: giving it back as a new file, or into the live one; [`drill`]: giving it back to look at it;
+//!   [`by_hand`]: the same by a person with a shell;
 //! - `connection`: opening a database of somebody else without harm; `access`: the rights that this needs;
 //! - `pages`, `contents`: what a dump and a restore read of a database: its pages; its facts, tables, rows, and whether
 //!   SQLite finds it sound;
@@ -19,6 +20,7 @@ mod access;
 pub mod by_hand;
 mod connection;
 mod contents;
+pub mod drill;
 pub mod dump;
 mod pages;
 mod problem;

@@ -87,7 +87,7 @@ fn the_name_passes_on_with_what_belongs_to_it_and_comes_back() {
     restore::drop_kept(&spec, &again, &job.context()).unwrap();
     assert_eq!(restore::kept_size(&spec, &again, &job.context()).unwrap(), None);
     assert_eq!(
-        server.sql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"),
+        server.sql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname COLLATE \"C\") FROM pg_database"),
         "postgres shop template0 template1"
     );
     let gone = restore::undo(&spec, &again.reversed(RunId::new()), false, &job.context()).unwrap_err();

@@ -86,20 +86,29 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     let of_all = documented(&page, source, postgres);
     let with = |more: BTreeSet<String>| of_all.union(&more).cloned().collect::<BTreeSet<String>>();
 
-    let daemon = "[repository]\nunknown_to_all = 1\n[limits]\nunknown_to_all = 1\n[undo]\nunknown_to_all = 1\n";
+    let drill = ".SS [drill]";
+    let daemon = ["repository", "limits", "undo", "drill"].map(|table| format!("[{table}]\nunknown_to_all = 1\n"));
+    let daemon = daemon.concat();
+    let daemon = daemon.as_str();
     let tables = known("backupd.toml", "unknown_to_all = 1\n", "");
-    assert_eq!(tables.iter().map(String::as_str).collect::<Vec<_>>(), ["limits", "repository", "undo"]);
+    assert_eq!(tables.iter().map(String::as_str).collect::<Vec<_>>(), ["drill", "limits", "repository", "undo"]);
     let repository = documented(&page, ".SS [repository]", ".SS [limits]");
     assert_eq!(known("backupd.toml", daemon, "repository."), repository);
     assert_eq!(known("backupd.toml", daemon, "limits."), documented(&page, ".SS [limits]", ".SS [undo]"));
-    assert_eq!(known("backupd.toml", daemon, "undo."), documented(&page, ".SS [undo]", source));
+    assert_eq!(known("backupd.toml", daemon, "undo."), documented(&page, ".SS [undo]", drill));
+    assert_eq!(known("backupd.toml", daemon, "drill."), documented(&page, drill, source));
 
     let file = "sources.d/shop.toml";
     let mut keys = with(documented(&page, postgres, restore));
-    keys.insert("restore".to_owned()); // The table that has a section of its own.
+    // The tables that have sections of their own.
+    keys.extend(["restore", "drill"].map(str::to_owned));
     assert_eq!(known(file, "type = \"postgresql\"\ndatabase = \"shop\"\nunknown_to_all = 1\n", ""), keys);
     let in_restore = "type = \"postgresql\"\ndatabase = \"shop\"\n[restore]\nunknown_to_all = 1\n";
-    assert_eq!(known(file, in_restore, "restore."), documented(&page, restore, sqlite));
-    let keys = with(documented(&page, sqlite, ".SH EXAMPLE"));
+    assert_eq!(known(file, in_restore, "restore."), documented(&page, restore, drill));
+    let in_drill = "type = \"postgresql\"\ndatabase = \"shop\"\n[drill]\nunknown_to_all = 1\n";
+    let of_sources = page.split_once(restore).unwrap().1;
+    assert_eq!(known(file, in_drill, "drill."), documented(of_sources, drill, sqlite));
+    let mut keys = with(documented(&page, sqlite, ".SH EXAMPLE"));
+    keys.insert("drill".to_owned());
     assert_eq!(known(file, "type = \"sqlite\"\npath = \"/x\"\nunknown_to_all = 1\n", ""), keys);
 }

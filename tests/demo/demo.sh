@@ -52,6 +52,14 @@ run_shown ctl show "$backup"
 title "Verify: every byte is read back, decoded and hashed"
 timed "verify --level=data" run_shown ctl verify "$backup" --level=data
 
+title "Drill: restored into a scratch server as another user, looked at, timed"
+if [ "$(id -u)" -eq 0 ]; then
+    timed "drill" run_shown ctl drill "$backup"
+    run_shown ctl list shop
+else
+    say "only root can become that other user here; on a host with the package systemd does"
+fi
+
 title "From another program: Python over D-Bus, $(wc -l <"$root/docs/examples/backup.py") lines"
 timed "backup by docs/examples/backup.py" run_shown env "BACKUPD_ADDRESS=unix:path=$work/socket" \
     /usr/bin/python3 "$root/docs/examples/backup.py" shop

@@ -89,6 +89,9 @@ user = "backupd"        # pg_read_all_data and BYPASSRLS, no superuser
 
 [restore]
 user = "postgres"
+
+[drill]                 # the throwaway server has an extension that the system's lacks
+server_bin_dir = "$work/first/tree$pg"
 END
     cat >"$work/config/sources.d/app.toml" <<END
 type = "sqlite"

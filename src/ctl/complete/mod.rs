@@ -159,7 +159,7 @@ mod tests {
             }
         }
         // Each row of the table is an argument that there is.
-        assert_eq!(found, 25);
+        assert_eq!(found, 26);
     }
 
     #[test]

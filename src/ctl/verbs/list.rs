@@ -89,6 +89,7 @@ pub(super) fn json(backup: &BackupSummary) -> Result<Value, CtlError> {
         fields.remove("run_id");
         fields.remove("whole_run");
         fields.entry("child").or_insert(Value::Null);
+        fields.insert("suspect".to_owned(), backup.suspect.into());
         let times = [
             ("verified_at", backup.verified_at),
             ("drilled_at", backup.drilled_at),

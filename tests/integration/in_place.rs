@@ -6,7 +6,7 @@ use std::{fs, os::unix::process::ExitStatusExt, path::Path};
 use backupd::model::ErrorCode;
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Server, World, dump_of, postgres_source, wait_until};
+use crate::common::{Daemon, Finished, Server, World, dump_of, postgres_source, wait_until};
 
 /// What somebody did to the sample after the backup, and what the restore shall undo.
 const CHANGE: &str = "CREATE TABLE later (n int); INSERT INTO later SELECT generate_series(1, 7); CREATE VIEW odd AS SELECT * FROM later";
@@ -273,7 +273,7 @@ fn the_daemon_is_killed_at_every_step_of_an_undo() {
 }
 
 /// Holds the daemon at a place of `command`, lets the server crash and come back, and lets the daemon go on.
-fn crash_at(it: &mut Changed, place: &str, command: &[&str]) {
+fn crash_at(it: &mut Changed, place: &str, command: &[&str]) -> Finished {
     let folder = it.world.path().join("hold");
     fs::create_dir_all(&folder).expect("folder");
     it.world.set_env("BACKUPD_FAIL_POINT", format!("{place}=hold:{}", folder.display()));
@@ -283,20 +283,38 @@ fn crash_at(it: &mut Changed, place: &str, command: &[&str]) {
     wait_until("the place is reached", || file("reached").exists());
     it.server.restart();
     fs::write(file("go"), "").expect("go");
-    client.join().expect("client");
+    let finished = client.join().expect("client");
     wait_until("everything is settled", || it.is_settled());
     it.world.unset_env("BACKUPD_FAIL_POINT");
     assert!(daemon.stop().success());
     fs::remove_dir_all(&folder).expect("folder");
+    finished
+}
+
+/// The sessions of a restore commit without waiting for the disk: what a crash of the server takes of that must never be
+/// published, although the server is there again when the restore goes on.
+#[test]
+fn what_a_crash_of_the_server_may_have_lost_is_not_published() {
+    let mut it = Changed::new();
+    let id = it.id.clone();
+    for place in ["restore-created", "restore-data", "restore-compared", "restore-postdata"] {
+        for command in [&["restore", &id, "--yes", "--to", "copy"][..], &["restore", &id, "--yes", "--no-backup"]] {
+            let finished = crash_at(&mut it, place, command);
+            assert!(!finished.status.success(), "at {place}: {finished}");
+            assert!(!it.server.has_database("copy"), "at {place}");
+            assert!(it.shop() == it.changed, "at {place}");
+        }
+    }
+    let beside = crash_at(&mut it, "restore-postdata", &["restore", &id, "--yes", "--table", "shop.customer"]);
+    beside.fails_with(ErrorCode::RestoreFailed);
+    assert!(it.shop() == it.changed, "tables were added");
 }
 
 #[test]
 fn the_server_crashes_at_every_step_of_a_restore_and_of_an_undo() {
     let mut it = Changed::new();
     let id = it.id.clone();
-    for place in
-        ["restore-postdata", "swap-planned", "swap-closed", "swap-disconnected", "swap-renamed", "swap-committed"]
-    {
+    for place in ["swap-planned", "swap-closed", "swap-disconnected", "swap-renamed", "swap-committed"] {
         crash_at(&mut it, place, &["restore", &id, "--yes", "--no-backup"]);
         let daemon = it.world.start();
         let shop = it.shop();

@@ -16,12 +16,13 @@ use super::{
     report::hit,
     request::restored_name,
     run::{Restore, State},
+    witness::Witness,
 };
 use crate::{
     config::ConnectionSpec,
     model::{ErrorCode, Name},
     source::{
-        SourceError,
+        JobContext, SourceError,
         postgres::{
             child::{ClientChild, ClientCommand},
             connection::{Session, get},
@@ -53,9 +54,10 @@ type Table = (Name, Name);
 
 impl Restore<'_> {
     /// Renames what was restored, copies it into the live database and drops the temporary one. Gives the new tables.
-    pub(super) fn put_beside(&mut self) -> Result<Vec<Table>, SourceError> {
+    pub(super) fn put_beside(&mut self, session: Session) -> Result<Vec<Table>, SourceError> {
+        let witness = Witness::keep(session, self.context);
         let tables = self.rename_all()?;
-        self.copy(&tables)?;
+        self.copy(&tables, witness)?;
         self.state = State::Published;
         hit("beside-copied")?;
         let (spec, name) = (&self.decisions.maintenance, &self.temporary);
@@ -92,7 +94,7 @@ impl Restore<'_> {
     }
 
     /// pg_dump of the temporary database into psql on the live one.
-    fn copy(&self, tables: &[Table]) -> Result<(), SourceError> {
+    fn copy(&self, tables: &[Table], witness: Witness) -> Result<(), SourceError> {
         let (context, options) = (self.context, &self.request.options);
         let from = self.environment()?;
         let mut command = ClientCommand::new(&self.programs.pg_dump(), &from, ErrorCode::RestoreFailed);
@@ -104,40 +106,42 @@ impl Restore<'_> {
         }
         let flags = [(options.no_owner, "--no-owner"), (options.no_privileges, "--no-privileges")];
         command = command.args(flags.iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| *flag));
-        let mut dump = Dump::start(command.piped_stdout().spawn(&context.cancel, &context.runtime)?)?;
+        let child = command.piped_stdout().spawn(&context.cancel, &context.runtime)?;
+        let mut dump = Dump::start(child, witness, context)?;
 
         let spec = ConnectionSpec { database: self.target.clone(), ..self.request.connection.clone() };
         let encoding = &self.decisions.properties.encoding;
         let version = self.decisions.server_version_num;
         let into = LibpqEnvironment::new(&spec, version, Some(encoding), &context.scratch)?;
         let loader = Loader { programs: self.programs, environment: &into, reader: self.reader, context };
-        // psql sees COMMIT only after pg_dump has ended well.
+        // psql sees COMMIT only after pg_dump has ended well, and the server did not crash before.
         loader.feed(&mut [&mut b"BEGIN;\n".as_slice(), &mut dump, &mut b"\nCOMMIT;\n".as_slice()])
     }
 }
 
-/// What pg_dump writes. Its end is the end only if pg_dump has succeeded.
-struct Dump {
-    child: Option<ClientChild>,
+/// What pg_dump writes. Its end is the end only if pg_dump has succeeded, on a server that lost nothing.
+struct Dump<'a> {
+    child: Option<(ClientChild, Witness)>,
     output: ChildStdout,
+    context: &'a JobContext,
 }
 
-impl Dump {
-    fn start(mut child: ClientChild) -> Result<Self, SourceError> {
+impl<'a> Dump<'a> {
+    fn start(mut child: ClientChild, witness: Witness, context: &'a JobContext) -> Result<Self, SourceError> {
         match child.take_stdout() {
-            Some(output) => Ok(Self { child: Some(child), output }),
+            Some(output) => Ok(Self { child: Some((child, witness)), output, context }),
             None => Err(SourceError::new(ErrorCode::Internal, "pg_dump was started without an output")),
         }
     }
 }
 
-impl Read for Dump {
+impl Read for Dump<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.output.read(buffer)?;
         if length == 0
-            && let Some(child) = self.child.take()
+            && let Some((child, witness)) = self.child.take()
         {
-            child.wait().map_err(io::Error::other)?;
+            child.wait().and_then(|()| witness.end(self.context)).map_err(io::Error::other)?;
         }
         Ok(length)
     }

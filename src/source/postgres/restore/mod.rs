@@ -5,6 +5,7 @@
 //! - `existing`, `swap`, `hooks`: which database a restore in place replaces, how, and back again;
 //! - `restorer`: the restoring role before there is a backup;
 //! - `beside`: single tables put beside the live ones;
+//! - `witness`: what tells that the server did not crash meanwhile;
 //! - `all_roles`: the roles of a whole server, before its databases; `vacant`: which database may be replaced;
 //! - `statements`, `script`, `roles`, `toc`, `archive`: reading the files of the set;
 //! - `by_hand`: the same by a person with a shell.
@@ -34,6 +35,7 @@ mod survey;
 pub mod swap;
 pub mod toc;
 mod vacant;
+mod witness;
 
 #[cfg(test)]
 mod tests;

@@ -28,10 +28,11 @@ impl Restore<'_> {
     /// Gives the database its name.
     pub(super) fn publish(&mut self) -> Result<(), SourceError> {
         let decisions = self.decisions;
+        let session = self.witness()?;
         match &decisions.replaces {
-            Some((existing, kept)) => self.replace(existing, kept)?,
-            None if decisions.beside => self.tables_beside = self.put_beside()?,
-            None => self.name()?,
+            Some((existing, kept)) => self.replace(existing, kept, &session)?,
+            None if decisions.beside => self.tables_beside = self.put_beside(session)?,
+            None => self.name(&session)?,
         }
         if !decisions.me.superuser {
             let given_up = self.context.runtime.block_on(async {
@@ -50,22 +51,29 @@ impl Restore<'_> {
         Ok(())
     }
 
+    /// The session that has lasted since before the first statement, over which alone may be published.
+    fn witness(&mut self) -> Result<Session, SourceError> {
+        match self.witness.take() {
+            Some(witness) => witness.end(self.context),
+            None => Err(SourceError::new(ErrorCode::Internal, "a restore without a witness")),
+        }
+    }
+
     /// The name is free, or that of a database that holds nothing.
-    fn name(&mut self) -> Result<(), SourceError> {
+    fn name(&mut self, session: &Session) -> Result<(), SourceError> {
         let (decisions, cancel) = (self.decisions, &self.context.cancel);
         let (temporary, target, state) = (&self.temporary, self.target, &mut self.state);
         let replaced = decisions.replaces_vacant.then(|| replaced_name(temporary));
         let connection = &self.request.connection;
         let made_way = self.context.runtime.block_on(async {
-            let session = Session::connect(&decisions.maintenance, cancel).await?;
             let properties = &decisions.properties;
-            database::publish(&session, cancel, temporary, target, replaced.as_ref(), properties).await?;
+            database::publish(session, cancel, temporary, target, replaced.as_ref(), properties).await?;
             *state = State::Published;
             hit("restore-published")?;
             // It is there now: a cancel comes too late.
             let never = Cancel::new();
             Ok::<_, SourceError>(match &replaced {
-                Some(replaced) => database::drop_replaced(&session, connection, &never, replaced).await,
+                Some(replaced) => database::drop_replaced(session, connection, &never, replaced).await,
                 None => Ok(true),
             })
         })?;
@@ -82,14 +90,14 @@ impl Restore<'_> {
     }
 
     /// The name is that of a database that is kept under another.
-    fn replace(&mut self, existing: &Existing, kept: &Name) -> Result<(), SourceError> {
+    fn replace(&mut self, existing: &Existing, kept: &Name, session: &Session) -> Result<(), SourceError> {
         let (request, context) = (self.request, self.context);
         let swap = self.planned_swap(existing, kept)?;
         (request.journal)(Milestone::Swapping(&swap))?;
         hit("swap-planned")?;
         let hooks = &request.hooks;
         let before = hooks::run(&hooks.before, When::Before, &swap, request.run_id, context);
-        let exchanged = before.and_then(|()| self.exchange(&swap));
+        let exchanged = before.and_then(|()| self.exchange(&swap, session));
         let settled = match &exchanged {
             Ok(()) => Ok(Settled::Swapped),
             Err(_) => self.settle(&swap),
@@ -134,18 +142,15 @@ impl Restore<'_> {
         Ok(existing.swap(self.target, &self.temporary, incoming, kept.clone()))
     }
 
-    fn exchange(&self, swap: &Swap) -> Result<(), SourceError> {
+    fn exchange(&self, swap: &Swap, session: &Session) -> Result<(), SourceError> {
         let (decisions, context) = (self.decisions, self.context);
         let break_replication =
             matches!(self.request.options.existing, OnExisting::Replace { break_replication: true });
         let properties = belongings(&decisions.properties, self.target);
         // The last moment: from here on it is carried through.
         context.cancel.check()?;
-        context.runtime.block_on(async {
-            let session = Session::connect(&decisions.maintenance, &context.cancel).await?;
-            let connection = &self.request.connection;
-            swap::exchange(&session, connection, swap, &properties, break_replication).await
-        })
+        let connection = &self.request.connection;
+        context.runtime.block_on(swap::exchange(session, connection, swap, &properties, break_replication))
     }
 
     /// Finds out what became of a swap that met an error, also over a restart of the server.

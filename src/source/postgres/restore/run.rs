@@ -15,6 +15,7 @@ use super::{
     report::{RestoreReport, hit, stopped},
     request::{Milestone, RestoreRequest, temporary_name},
     survey::{self, Decisions, Survey},
+    witness::Witness,
 };
 use crate::{
     config::ConnectionSpec,
@@ -62,6 +63,7 @@ pub fn carry_out(
         connection: ConnectionSpec { database: temporary.clone(), ..request.connection.clone() },
         temporary,
         tables_beside: Vec::new(),
+        witness: None,
         created_roles: Vec::new(),
         notices: now.notices,
         state: State::Unfinished,
@@ -116,6 +118,7 @@ pub(super) struct Restore<'a> {
     /// To the new database under its temporary name.
     pub(super) connection: ConnectionSpec,
     pub(super) tables_beside: Vec<(Name, Name)>,
+    pub(super) witness: Option<Witness>,
     pub(super) created_roles: Vec<Name>,
     pub(super) notices: Vec<Remark>,
     pub(super) state: State,
@@ -136,6 +139,7 @@ impl Restore<'_> {
     fn run(&mut self) -> Result<Counted, SourceError> {
         let progress = &self.context.progress;
         progress.enter(Phase::Schema);
+        self.witness = Some(Witness::open(self.decisions, self.context)?);
         self.create().map_err(|error| stopped(error, "creating the database"))?;
         hit("restore-created")?;
         let environment = self.environment()?;

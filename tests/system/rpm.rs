@@ -167,6 +167,7 @@ fn makes_its_user_where_no_systemd_is(system: &System) {
         ! chroot root getent passwd backupd");
     rpm(system, &format!("--root /run/layer/root -i {file}"));
     let user = system.sh("chroot /run/layer/root getent passwd backupd");
+    assert!(system.sh("chroot /run/layer/root getent passwd backupd-drill").contains("Drills"));
     assert!(user.contains(":Database Backup Daemon:/var/lib/backupd:/") && user.ends_with("/nologin"), "{user}");
     let number: u32 = user.split(':').nth(2).expect("a number").parse().expect("a number");
     assert!((1..1000).contains(&number), "{user}");

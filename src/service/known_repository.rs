@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::error::ServiceError;
+use super::{error::ServiceError, state_file};
 use crate::{
     config::RepositoryConfig,
     model::ErrorCode,
@@ -87,15 +87,9 @@ fn read(file: &Path) -> Result<Option<Known>, ServiceError> {
 }
 
 fn write(file: &Path, known: &Known) -> Result<(), ServiceError> {
-    let write = || -> io::Result<()> {
-        let folder = file.parent().unwrap_or(Path::new("."));
-        let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-        io::Write::write_all(&mut temporary, &serde_json::to_vec(known)?)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(file).map_err(|error| error.error)?;
-        fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| ServiceError::new(ErrorCode::Io, format!("cannot write {}: {error}", file.display())))
+    let written =
+        serde_json::to_vec(known).map_err(io::Error::from).and_then(|bytes| state_file::replace(file, &bytes));
+    written.map_err(|error| ServiceError::new(ErrorCode::Io, format!("cannot write {}: {error}", file.display())))
 }
 
 #[cfg(test)]

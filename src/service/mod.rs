@@ -21,6 +21,7 @@ pub mod restore;
 mod runs;
 pub mod selector;
 mod several;
+mod state_file;
 mod tally;
 pub mod verify;
 

@@ -13,7 +13,6 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::numbers::replace_file;
 use crate::{
     clock::now_micros,
     model::{
@@ -21,7 +20,7 @@ use crate::{
         job::{JobError, JobNumber, JobRecord, JobResult},
         message_id,
     },
-    service::ServiceError,
+    service::{ServiceError, state_file},
 };
 
 /// Lines that the file may have beyond the limit before it is rewritten.
@@ -201,7 +200,7 @@ fn rewrite<'a>(path: &Path, records: impl Iterator<Item = &'a JobRecord>) -> io:
         serde_json::to_writer(&mut bytes, record)?;
         bytes.push(b'\n');
     }
-    replace_file(path, &bytes)
+    state_file::replace(path, &bytes)
 }
 
 fn open_for_append(path: &Path) -> io::Result<File> {

@@ -5,13 +5,13 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
 use crate::{
     model::{ErrorCode, job::JobNumber},
-    service::ServiceError,
+    service::{ServiceError, state_file},
 };
 
 const BLOCK: u64 = 32;
@@ -50,7 +50,9 @@ impl Numbers {
     /// Gives back what was reserved and not used, so that a clean restart goes on without a gap.
     pub(super) fn settle(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.reserved > state.next && replace_file(&self.file, format!("{}\n", state.next).as_bytes()).is_ok() {
+        if state.reserved > state.next
+            && state_file::replace(&self.file, format!("{}\n", state.next).as_bytes()).is_ok()
+        {
             state.reserved = state.next;
         }
     }
@@ -60,7 +62,7 @@ impl Numbers {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.next >= state.reserved {
             let reserved = state.next + BLOCK;
-            replace_file(&self.file, format!("{reserved}\n").as_bytes())
+            state_file::replace(&self.file, format!("{reserved}\n").as_bytes())
                 .map_err(|error| super::history::io_error("reserve job numbers in", &self.file, &error))?;
             state.reserved = reserved;
         }
@@ -68,17 +70,6 @@ impl Numbers {
         state.next += 1;
         Ok(number)
     }
-}
-
-/// Puts a file with these bytes in the place of another: after a crash there is either the old one or the new one.
-pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use io::Write as _;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

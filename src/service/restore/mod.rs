@@ -192,16 +192,19 @@ fn run(
     options: &RestoreOptions,
     job: &JobHandle,
 ) -> Result<JobOutcome, ServiceError> {
-    let opened = engine.repository()?;
-    match wanted {
-        Wanted::One(summary, target) => Restoring::new(engine, summary, options, job).run(target),
+    let outcome = match wanted {
+        Wanted::One(summary, target) => Restoring { engine, backup: summary, options, job }.run(target),
         Wanted::All(backups, target) => {
+            let opened = engine.repository()?;
             let listed = opened.backups();
             let whole = WholeRestore::new(opened.reading(), target, backups.clone(), &listed, options)?;
             let keeper = Keeper::new(engine, whole.source().to_string(), String::new(), options, job);
             whole.carry_out(job.run_id, &job.context, &|step| keeper.note(step))
         }
-    }
+    };
+    // What could not be settled or taken away by the job itself is looked after from now on.
+    engine.tending().wake();
+    outcome
 }
 
 /// Writes the steps of a restore down.
@@ -240,16 +243,7 @@ struct Restoring<'a> {
     job: &'a JobHandle,
 }
 
-impl<'a> Restoring<'a> {
-    fn new(
-        engine: &'a Arc<Engine>,
-        backup: &'a BackupSummary,
-        options: &'a RestoreOptions,
-        job: &'a JobHandle,
-    ) -> Self {
-        Self { engine, backup, options, job }
-    }
-
+impl Restoring<'_> {
     fn run(&self, target: &Target) -> Result<JobOutcome, ServiceError> {
         let Self { engine, backup, options, job } = self;
         let source = backup.source.source.to_string();
@@ -258,10 +252,8 @@ impl<'a> Restoring<'a> {
         let reader = open_reader(opened.reading(), backup, &job.context)?;
         let keeper = Keeper::new(engine, source, backup.id.to_string(), options, job);
         let (note, approve) = (|step: Step<'_>| keeper.note(step), |plan: &serde_json::Value| self.approve(plan));
-        let report = target.restore(&reader, options, job.run_id, &job.context, &note, &approve);
-        // What could not be settled by the job itself is looked after from now on.
-        engine.tending().wake();
-        let mut outcome = JobOutcome::new(Some(backup.id), report?);
+        let report = target.restore(&reader, options, job.run_id, &job.context, &note, &approve)?;
+        let mut outcome = JobOutcome::new(Some(backup.id), report);
         if options.no_undo {
             match undo::forget_now(engine, job.number) {
                 Ok(()) => drop(outcome.statistics.remove("kept")),
@@ -289,37 +281,26 @@ impl<'a> Restoring<'a> {
         if plan["replaces"].is_null() || !possible {
             return Ok(());
         }
-        // What is no database cannot be backed up, so it is kept.
+        let unless_kept = |why: &str| match options.no_undo {
+            true => Err(ServiceError::new(ErrorCode::RestoreRefused, why)),
+            false => Ok(()),
+        };
         if plan["replaces"]["is_database"] == false {
-            return match options.no_undo {
-                true => Err(ServiceError::new(
-                    ErrorCode::RestoreRefused,
-                    "what is replaced is no database, so there is no backup of it: it must be kept",
-                )),
-                false => Ok(()),
-            };
+            return unless_kept("what is replaced is no database, so there is no backup of it: it must be kept");
         }
         if options.no_backup {
-            return match options.no_undo {
-                true => Err(ServiceError::new(
-                    ErrorCode::RestoreRefused,
-                    "neither a backup nor an undo copy of what is replaced is wanted; one of them must be",
-                )),
-                false => Ok(()),
-            };
+            return unless_kept("neither a backup nor an undo copy of what is replaced is wanted; one of them must be");
         }
         let taken = create::before_restore(engine, backup, &options.to, job).map_err(|error| {
             let why = "cannot back up what would be replaced, so nothing was touched; --no-backup restores without";
             ServiceError::new(ErrorCode::RestoreRefused, format!("{why}: {error}"))
         })?;
-        match taken {
-            Some(id) => tracing::info!("backup {} holds what is replaced", id.short()),
-            None if options.no_undo => {
-                let why = "what is replaced is not what the source backs up, so there is no fresh backup of it";
-                return Err(ServiceError::new(ErrorCode::RestoreRefused, format!("{why}: it must be kept")));
-            }
-            None => {}
-        }
+        let Some(id) = taken else {
+            return unless_kept(
+                "what is replaced is not what the source backs up, so there is no fresh backup of it: it must be kept",
+            );
+        };
+        tracing::info!("backup {} holds what is replaced", id.short());
         Ok(())
     }
 }

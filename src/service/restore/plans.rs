@@ -113,7 +113,9 @@ fn estimated_seconds(engine: &Engine, backup: &BackupSummary) -> Option<u64> {
 
 fn find(engine: &Engine, plan: &str) -> Result<Planned, ServiceError> {
     let now = now_micros();
-    let found = store(engine).all()?.into_iter().find(|planned| planned.id.to_string() == plan);
+    // What is no id names no plan.
+    let found = plan.parse().ok().map(|id| store(engine).get(id)).transpose()?.flatten();
+    let found = found.filter(|planned| planned.id.to_string() == plan);
     found.filter(|planned| planned.made_at.saturating_add(KEPT_FOR) >= now).ok_or_else(|| {
         let message =
             format!("there is no plan {plan:?}, or not any more: plans are kept for a day; make a new one (--dry-run)");

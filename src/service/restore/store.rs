@@ -4,10 +4,8 @@
 //! Invariant: a record that was added is on disk, synced, under its name, whole.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs, io,
     marker::PhantomData,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     model::{ErrorCode, RunId},
-    service::ServiceError,
+    service::{ServiceError, state_file},
 };
 
 /// A record and its name.
@@ -57,13 +55,7 @@ impl<R: Record> Store<R> {
 
     fn write(&self, record: &R) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let path = self.path(record.run_id());
-        let temporary = path.with_extension("tmp");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&serde_json::to_vec(record)?)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
-        File::open(&self.folder)?.sync_all()
+        state_file::replace(&self.path(record.run_id()), &serde_json::to_vec(record)?)
     }
 
     /// Removes a record. One that is not there is no error.
@@ -77,6 +69,21 @@ impl<R: Record> Store<R> {
                 Err(ServiceError::new(ErrorCode::Io, format!("cannot remove {}: {error}", path.display())))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The record of a run, if there is one.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be read.
+    pub(super) fn get(&self, run_id: RunId) -> Result<Option<R>, ServiceError> {
+        let path = self.path(run_id);
+        match read(&path) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(ServiceError::new(ErrorCode::Io, format!("cannot read {} {}: {error}", R::WHAT, path.display())))
+            }
         }
     }
 
@@ -99,7 +106,7 @@ impl<R: Record> Store<R> {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            match fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+            match read(&path) {
                 Ok(record) => records.push(record),
                 // Removed meanwhile by the job that it was about.
                 Err(problem) if problem.kind() == io::ErrorKind::NotFound => {}
@@ -114,6 +121,10 @@ impl<R: Record> Store<R> {
     fn path(&self, run_id: RunId) -> PathBuf {
         self.folder.join(format!("{run_id}.json"))
     }
+}
+
+fn read<R: Record>(path: &Path) -> io::Result<R> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
 }
 
 #[cfg(test)]
@@ -147,6 +158,8 @@ mod tests {
         assert_eq!(Store::<Note>::new(state.path()).all().unwrap(), notes);
         store.add(&Note(notes[0].0, "other".to_owned())).unwrap();
         assert_eq!(store.all().unwrap()[0].1, "other");
+        assert_eq!(store.get(notes[1].0).unwrap().as_ref(), Some(&notes[1]));
+        assert_eq!(store.get(RunId::new()).unwrap(), None);
         for note in &notes {
             store.remove(note.0).unwrap();
             store.remove(note.0).unwrap();

@@ -67,6 +67,18 @@ impl Record for UndoCopy {
 }
 
 impl UndoCopy {
+    /// A job about it, which no other about its target runs beside.
+    fn request(&self, job_type: JobType, caller: Caller) -> JobRequest {
+        JobRequest {
+            job_type,
+            source: self.source.clone(),
+            exclusive: vec![exclusive_key(&self.source, &self.to)],
+            backup: self.backup.clone(),
+            uid: caller.uid,
+            timeout: None,
+        }
+    }
+
     fn summary(&self) -> UndoSummary {
         UndoSummary {
             job: self.job,
@@ -87,7 +99,7 @@ impl UndoCopy {
 pub(super) fn measure(engine: &Engine, run_id: RunId) {
     let measured = || -> Result<(), ServiceError> {
         let journal = Journal::of(engine);
-        let Some(copy) = journal.copies.all()?.into_iter().find(|copy| copy.run_id == run_id) else { return Ok(()) };
+        let Some(copy) = journal.copies.get(run_id)? else { return Ok(()) };
         match copy.kept.size(engine, &copy.source)? {
             Some(bytes) => journal.copies.add(&UndoCopy { bytes, ..copy }),
             None => Ok(()),
@@ -148,14 +160,7 @@ pub(in crate::service) fn submit(
 ) -> Result<JobNumber, ServiceError> {
     let copy = find(&Journal::of(engine), job)?;
     copy.kept.check_reachable(engine, &copy.source)?;
-    let request = JobRequest {
-        job_type: JobType::Undo,
-        source: copy.source.clone(),
-        exclusive: vec![exclusive_key(&copy.source, &copy.to)],
-        backup: copy.backup.clone(),
-        uid: caller.uid,
-        timeout: None,
-    };
+    let request = copy.request(JobType::Undo, caller);
     let engine_of_job = engine.clone();
     engine.jobs().submit(request, Box::new(move |handle| run(&engine_of_job, job, &options, handle)))
 }
@@ -241,14 +246,7 @@ pub(in crate::service) fn submit_forget(
     job: JobNumber,
 ) -> Result<JobNumber, ServiceError> {
     let copy = find(&Journal::of(engine), job)?;
-    let request = JobRequest {
-        job_type: JobType::Forget,
-        source: copy.source.clone(),
-        exclusive: vec![exclusive_key(&copy.source, &copy.to)],
-        backup: copy.backup.clone(),
-        uid: caller.uid,
-        timeout: None,
-    };
+    let request = copy.request(JobType::Forget, caller);
     let engine_of_job = engine.clone();
     let work = move |handle: &JobHandle| {
         handle.context.progress.enter(Phase::Deleting);

@@ -5,6 +5,7 @@
 //! - `no_daemon`: the verbs that only read, on a repository where nothing runs.
 //! - `complete`: what the completion scripts of shells ask.
 //! - `output`, `table`, `human`, `progress`, `confirm`: what people and scripts see.
+//! - `child`: programs that are asked and answer;
 //! - `systemd`: the system's systemd on the bus; `timers`: what systemd knows of the backups to come.
 //! - `error`: what went wrong, with the exit code and the hint of the one table of errors.
 //!
@@ -13,6 +14,7 @@
 
 mod agent;
 pub mod arguments;
+mod child;
 mod client;
 mod complete;
 mod confirm;

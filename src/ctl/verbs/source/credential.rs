@@ -12,9 +12,11 @@ use std::{
 };
 
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
-use tokio::io::AsyncWriteExt as _;
 
-use super::{super::super::error::CtlError, file};
+use super::{
+    super::super::{child, error::CtlError},
+    file,
+};
 use crate::{config::Secret, model::ErrorCode};
 
 /// The folder of plain credentials below that of the configuration.
@@ -142,11 +144,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::create_dir(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     }
-    // Made with mode 0600.
-    let mut file = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    file::prepared(path, bytes, 0o600)?.persist(path).map_err(|error| error.error)?;
     file::sync_folder(path)
 }
 
@@ -163,29 +161,14 @@ pub(super) fn remove(path: &Path) -> Result<(), CtlError> {
 async fn encrypted(credential: &Credential) -> Result<Vec<u8>, CtlError> {
     let attempted = format!("cannot encrypt the credential {}", credential.name);
     let failed = |error: io::Error| CtlError::io(format_args!("{attempted} by systemd-creds"), &error);
-    let mut child = tokio::process::Command::new("systemd-creds")
-        .arg("encrypt")
-        .arg(format!("--name={}{}", ENCRYPTED.1, credential.name))
-        .args(["-", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    let mut input = child.stdin.take();
-    let work = async {
-        if let Some(input) = &mut input {
-            input.write_all(credential.secret.reveal().as_bytes()).await?;
-        }
-        drop(input);
-        child.wait_with_output().await
-    };
-    let output = tokio::time::timeout(ENCRYPT_TIMEOUT, work).await.map_err(|_| {
+    let mut command = tokio::process::Command::new("systemd-creds");
+    command.arg("encrypt").arg(format!("--name={}{}", ENCRYPTED.1, credential.name)).args(["-", "-"]);
+    command.stderr(Stdio::piped());
+    let secret = credential.secret.reveal().as_bytes();
+    let output = child::answer(&mut command, secret, ENCRYPT_TIMEOUT).await.map_err(failed)?.ok_or_else(|| {
         let message = format!("{attempted}: systemd-creds did not end within {} s", ENCRYPT_TIMEOUT.as_secs());
         CtlError::new(ErrorCode::Failed, message)
     })?;
-    let output = output.map_err(failed)?;
     if !output.status.success() || output.stdout.is_empty() {
         let said = String::from_utf8_lossy(&output.stderr);
         let message = format!("{attempted}: systemd-creds says: {}", said.trim());

@@ -87,7 +87,7 @@ pub(super) fn credentials(text: &str) -> Result<Vec<String>, toml_edit::TomlErro
 /// Writes a new file that everybody may read, as files of a configuration are; there is no secret in it.
 pub(super) fn create(path: &Path, text: &str) -> Result<(), CtlError> {
     let attempted = || format!("cannot write {}", path.display());
-    let file = prepared(path, text, 0o644).map_err(|error| CtlError::io(attempted(), &error))?;
+    let file = prepared(path, text.as_bytes(), 0o644).map_err(|error| CtlError::io(attempted(), &error))?;
     match file.persist_noclobber(path) {
         Ok(_) => sync_folder(path).map_err(|error| CtlError::io(attempted(), &error)),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
@@ -104,7 +104,7 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), CtlError> {
     let attempt = || {
         let path = fs::canonicalize(path)?;
         let old = fs::metadata(&path)?;
-        let file = prepared(&path, text, old.mode() & 0o7777)?;
+        let file = prepared(&path, text.as_bytes(), old.mode() & 0o7777)?;
         let new = file.as_file().metadata()?;
         if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
             fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
@@ -116,10 +116,10 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), CtlError> {
 }
 
 /// A temporary file beside the target, whose name nobody takes for a source's.
-fn prepared(path: &Path, text: &str, mode: u32) -> io::Result<tempfile::NamedTempFile> {
+pub(super) fn prepared(path: &Path, bytes: &[u8], mode: u32) -> io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::Builder::new().prefix(".").suffix(".tmp").tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     Ok(file)

@@ -6,16 +6,18 @@ use std::{
     ffi::CString,
     io::{self, Write as _},
     path::PathBuf,
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt as _;
 
-use super::{super::super::error::CtlError, DAEMON, Place, credential::Credential};
+use super::{
+    super::super::{child, error::CtlError},
+    DAEMON, Place,
+    credential::Credential,
+};
 use crate::{
     config::{self, ConnectionSpec, PasswordSource, Secret, SourceConfig, SourceKind},
     model::ErrorCode,
@@ -57,29 +59,12 @@ pub(super) async fn ask(place: &Place, text: &str, credentials: &[Credential]) -
     let question = serde_json::to_vec(&question).map_err(|error| broken(&error))?;
     let failed = |error: io::Error| CtlError::io("cannot test the connection", &error);
     // The file itself, also when an upgrade has put another in its place.
-    let mut child = tokio::process::Command::new("/proc/self/exe")
-        .args(["source", "probe"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    let mut input = child.stdin.take();
-    let work = async {
-        if let Some(input) = &mut input {
-            input.write_all(&question).await?;
-        }
-        drop(input);
-        child.wait_with_output().await
-    };
-    let output = tokio::time::timeout(LIMIT, work).await.map_err(|_| {
+    let mut command = tokio::process::Command::new("/proc/self/exe");
+    command.args(["source", "probe"]).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
+    let output = child::answer(&mut command, &question, LIMIT).await.map_err(failed)?.ok_or_else(|| {
         let message = format!("the test of the connection did not end within {} s", LIMIT.as_secs());
         CtlError::new(ErrorCode::TimedOut, message)
     })?;
-    let output = output.map_err(failed)?;
     if !output.status.success() {
         let message = format!("the test of the connection could not be made ({})", output.status);
         return Err(CtlError::new(ErrorCode::Failed, message));

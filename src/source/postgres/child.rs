@@ -58,8 +58,16 @@ impl ClientCommand {
     /// `/dev/null` unless asked for. A failure of it has the code `failure`.
     #[must_use]
     pub fn new(program: &Path, environment: &LibpqEnvironment, failure: ErrorCode) -> Self {
+        let mut plain = Self::plain(program, failure);
+        plain.command.envs(environment.variables());
+        plain
+    }
+
+    /// As [`ClientCommand::new`], for a program that is none of libpq's: its environment is empty.
+    #[must_use]
+    pub fn plain(program: &Path, failure: ErrorCode) -> Self {
         let mut command = Command::new(program);
-        command.env_clear().envs(environment.variables());
+        command.env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
         Self { command, name, failure, stop: Signal::SIGTERM }

@@ -1,22 +1,21 @@
 //! What the administrator wants run around a swap: a pooler paused and resumed, an application told.
 
-use std::{os::unix::process::ExitStatusExt as _, process::Stdio, time::Duration};
-
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    process::Command,
-};
+use std::{path::Path, time::Duration};
 
 use super::swap::Swap;
 use crate::{
     model::{ErrorCode, RunId},
-    source::{JobContext, SourceError},
+    source::{
+        JobContext, SourceError,
+        postgres::child::{ClientChild, ClientCommand},
+    },
+    stream::{Cancel, CancelReason},
 };
 
 /// How long a hook may take: the old database still serves while the first runs, and nobody is served while it hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes of a hook's output that an error quotes.
-const QUOTED: u64 = 2000;
+/// What it gets of this process's environment.
+const INHERITED: [&str; 3] = ["PATH", "LANG", "HOME"];
 
 /// When a hook runs, and what it is told.
 #[derive(Debug, Clone, Copy)]
@@ -51,52 +50,30 @@ pub(super) fn run(
         let message = format!("the {key} command {program} of the source failed: {why}");
         SourceError::new(ErrorCode::RestoreFailed, message)
     };
-    context.runtime.block_on(async {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LANG" || name == "HOME"))
-            .env("BACKUPD_DATABASE", swap.name.lossy().as_ref())
-            .env("BACKUPD_KEPT_DATABASE", swap.kept.lossy().as_ref())
-            .env("BACKUPD_JOB", run.to_string())
-            .env("BACKUPD_RESULT", result)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
-        let said = child.stderr.take().map(|pipe| tokio::spawn(quote(pipe)));
-        let status = match tokio::time::timeout(TIMEOUT, child.wait()).await {
-            Ok(status) => status.map_err(|error| failed(error.to_string()))?,
-            Err(_) => {
-                // Reaped here, as whatever else is dropped is by the runtime.
-                let _ = child.kill().await;
-                return Err(failed(format!("it did not end within {} s", TIMEOUT.as_secs())));
-            }
-        };
-        if status.success() {
-            return Ok(());
+    // A time of its own: the job's own cancel comes too late here.
+    let limit = Cancel::new();
+    let timer = context.runtime.spawn({
+        let limit = limit.clone();
+        async move {
+            tokio::time::sleep(TIMEOUT).await;
+            limit.cancel(CancelReason::TimedOut);
         }
-        let said = match said {
-            // A process that it left behind may hold the pipe.
-            Some(said) => tokio::time::timeout(Duration::from_secs(1), said).await.ok().and_then(Result::ok),
-            None => None,
-        };
-        let how = match (status.code(), status.signal()) {
-            (Some(code), _) => format!("exit status {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "unknown".to_owned(),
-        };
-        Err(failed(format!("{how}: {}", said.unwrap_or_default().trim())))
+    });
+    let mut hook = ClientCommand::plain(Path::new(program), ErrorCode::RestoreFailed)
+        .args(arguments)
+        .env("BACKUPD_DATABASE", &*swap.name.lossy())
+        .env("BACKUPD_KEPT_DATABASE", &*swap.kept.lossy())
+        .env("BACKUPD_JOB", run.to_string())
+        .env("BACKUPD_RESULT", result);
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            hook = hook.env(name, value);
+        }
+    }
+    let ended = hook.spawn(&limit, &context.runtime).and_then(ClientChild::wait);
+    timer.abort();
+    ended.map_err(|error| match error {
+        SourceError::Canceled(_) => failed(format!("it did not end within {} s", TIMEOUT.as_secs())),
+        error => failed(error.to_string()),
     })
-}
-
-async fn quote(pipe: impl AsyncRead + Unpin) -> String {
-    let mut text = Vec::new();
-    let mut pipe = pipe;
-    let _ = (&mut pipe).take(QUOTED).read_to_end(&mut text).await;
-    // The rest is read so that the child does not block on it.
-    let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&text).into_owned()
 }

@@ -92,6 +92,36 @@ pub struct BackupSummary {
 }
 
 impl BackupSummary {
+    /// For tests: a backup of the source `shop` that holds nothing, and of which nothing is known.
+    #[cfg(test)]
+    pub(crate) fn nothing() -> Self {
+        Self {
+            id: BackupId([1; 16]),
+            source: SourceKey::single("shop".parse().unwrap()),
+            run_id: None,
+            whole_run: false,
+            sequence: 1,
+            kind: Kind::Logical,
+            started_at: 0,
+            snapshot_at: 0,
+            finished_at: 0,
+            raw_bytes: 0,
+            stored_bytes: 0,
+            new_bytes: 0,
+            rows: 0,
+            proof: Proof::Stored,
+            verified_at: 0,
+            drilled_at: 0,
+            recovery: 0,
+            drill_failed_at: 0,
+            damaged: false,
+            suspect: false,
+            incomplete: 0,
+            description: String::new(),
+            tags: Vec::new(),
+        }
+    }
+
     /// The summary of a backup about which no record says anything.
     #[must_use]
     pub fn of(id: BackupId, manifest: &Manifest) -> Self {

@@ -239,35 +239,6 @@ pub(crate) fn apply(records: &[Record], summary: &mut BackupSummary) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{SourceKey, manifest::Kind};
-
-    fn summary() -> BackupSummary {
-        BackupSummary {
-            id: BackupId([1; 16]),
-            source: SourceKey::single("shop".parse().unwrap()),
-            run_id: None,
-            whole_run: false,
-            sequence: 1,
-            kind: Kind::Logical,
-            started_at: 0,
-            snapshot_at: 0,
-            finished_at: 0,
-            raw_bytes: 0,
-            stored_bytes: 0,
-            new_bytes: 0,
-            rows: 0,
-            proof: Proof::Stored,
-            verified_at: 0,
-            drilled_at: 0,
-            recovery: 0,
-            drill_failed_at: 0,
-            damaged: false,
-            suspect: false,
-            incomplete: 0,
-            description: String::new(),
-            tags: Vec::new(),
-        }
-    }
 
     fn drilled(at: u64) -> Record {
         let report = DrillReport { recovery: at * 10, server: "PostgreSQL 15".to_owned(), ..DrillReport::default() };
@@ -279,7 +250,7 @@ mod tests {
     }
 
     fn after(records: &[Record]) -> (Proof, u64, u64, u64) {
-        let mut summary = summary();
+        let mut summary = BackupSummary::nothing();
         apply(records, &mut summary);
         (summary.proof, summary.drilled_at, summary.recovery, summary.drill_failed_at)
     }

@@ -196,37 +196,17 @@ fn unknown_form(text: &str) -> ServiceError {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{
-        model::{BackupId, manifest::Kind, summary::Proof},
-        service::runs::tests::{run, taken},
-    };
+    use crate::service::runs::tests::{run, taken};
 
     pub(crate) fn summary(source: &str, sequence: u64, snapshot_at: u64, id: &str) -> BackupSummary {
-        let id: BackupId = format!("{id:0<32}").parse().unwrap();
         BackupSummary {
-            id,
+            id: format!("{id:0<32}").parse().unwrap(),
             source: parse_source(source).unwrap(),
-            run_id: None,
-            whole_run: false,
             sequence,
-            kind: Kind::Logical,
             started_at: snapshot_at,
             snapshot_at,
             finished_at: snapshot_at,
-            raw_bytes: 0,
-            stored_bytes: 0,
-            new_bytes: 0,
-            rows: 0,
-            proof: Proof::Stored,
-            verified_at: 0,
-            drilled_at: 0,
-            recovery: 0,
-            drill_failed_at: 0,
-            damaged: false,
-            suspect: false,
-            incomplete: 0,
-            description: String::new(),
-            tags: Vec::new(),
+            ..BackupSummary::nothing()
         }
     }
 

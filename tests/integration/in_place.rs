@@ -73,6 +73,15 @@ impl Changed {
         list.as_array().expect("a list").iter().map(|undo| undo["job"].as_u64().expect("a number")).collect()
     }
 
+    /// Restores in place, with a daemon of its own; gives the job.
+    fn restored(&self) -> String {
+        let daemon = self.world.start();
+        daemon.ctl(&["restore", &self.id, "--yes", "--no-backup"]).ok();
+        let job = Self::undoable(&daemon)[0].to_string();
+        assert!(daemon.stop().success());
+        job
+    }
+
     /// How many databases are kept.
     fn kept(&self) -> String {
         self.server.sql("postgres", r"SELECT count(*) FROM pg_database WHERE datname LIKE '%\_\_before\_%'")
@@ -223,22 +232,28 @@ fn hooks_run_around_the_swap() {
     assert_eq!(fs::read_to_string(&log).expect("log"), "pre shop\npost shop swapped\n");
 }
 
+/// Kills the daemon at a place of `command`, and starts the next, which settles what there is to settle.
+fn kill_at(it: &mut Changed, place: &str, command: &[&str]) -> Daemon {
+    it.world.set_env("BACKUPD_FAIL_POINT", format!("{place}=kill"));
+    let mut daemon = it.world.start();
+    let client = daemon.ctl_in_background(command);
+    assert_eq!(daemon.wait().signal(), Some(Signal::SIGKILL as i32), "at {place}");
+    drop(daemon);
+    assert!(it.server.has_database("shop"), "at {place}");
+    it.world.unset_env("BACKUPD_FAIL_POINT");
+    let daemon = it.world.start();
+    assert!(!client.join().expect("client").status.success(), "the job was killed at {place}");
+    wait_until("everything is settled", || it.is_settled());
+    daemon
+}
+
 #[test]
 fn the_daemon_is_killed_at_every_step_of_a_restore() {
     let mut it = Changed::new();
+    let id = it.id.clone();
     for place in BEFORE.iter().chain(AFTER) {
         let after = AFTER.contains(place);
-        it.world.set_env("BACKUPD_FAIL_POINT", format!("{place}=kill"));
-        let mut daemon = it.world.start();
-        let id = it.id.clone();
-        let client = daemon.ctl_in_background(&["restore", &id, "--yes", "--no-backup"]);
-        assert_eq!(daemon.wait().signal(), Some(Signal::SIGKILL as i32), "at {place}");
-        drop(daemon);
-        assert!(it.server.has_database("shop"), "at {place}");
-        it.world.unset_env("BACKUPD_FAIL_POINT");
-        let daemon = it.world.start();
-        assert!(!client.join().expect("client").status.success(), "the job was killed at {place}");
-        wait_until("everything is settled", || it.is_settled());
+        let daemon = kill_at(&mut it, place, &["restore", &id, "--yes", "--no-backup"]);
         assert_eq!(it.shop(), *if after { &it.backed_up } else { &it.changed }, "after {place}");
         assert_eq!(Changed::undoable(&daemon).len(), usize::from(after), "after {place}");
         it.reset(&daemon);
@@ -251,20 +266,8 @@ fn the_daemon_is_killed_at_every_step_of_an_undo() {
     let mut it = Changed::new();
     for place in UNDO_BEFORE.iter().chain(UNDO_AFTER) {
         let after = UNDO_AFTER.contains(place);
-        let daemon = it.world.start();
-        daemon.ctl(&["restore", &it.id, "--yes", "--no-backup"]).ok();
-        let job = Changed::undoable(&daemon)[0].to_string();
-        assert!(daemon.stop().success());
-        it.world.set_env("BACKUPD_FAIL_POINT", format!("{place}=kill"));
-        let mut daemon = it.world.start();
-        let client = daemon.ctl_in_background(&["restore", "undo", &job, "--yes"]);
-        assert_eq!(daemon.wait().signal(), Some(Signal::SIGKILL as i32), "at {place}");
-        drop(daemon);
-        assert!(it.server.has_database("shop"), "at {place}");
-        it.world.unset_env("BACKUPD_FAIL_POINT");
-        let daemon = it.world.start();
-        assert!(!client.join().expect("client").status.success(), "the job was killed at {place}");
-        wait_until("everything is settled", || it.is_settled());
+        let job = it.restored();
+        let daemon = kill_at(&mut it, place, &["restore", "undo", &job, "--yes"]);
         assert_eq!(it.shop(), *if after { &it.changed } else { &it.backed_up }, "after {place}");
         assert_eq!(Changed::undoable(&daemon).len(), 1, "after {place}");
         it.reset(&daemon);
@@ -323,10 +326,7 @@ fn the_server_crashes_at_every_step_of_a_restore_and_of_an_undo() {
         assert!(daemon.stop().success());
     }
     for place in ["undo-planned", "swap-closed", "swap-renamed", "undo-swapped"] {
-        let daemon = it.world.start();
-        daemon.ctl(&["restore", &id, "--yes", "--no-backup"]).ok();
-        let job = Changed::undoable(&daemon)[0].to_string();
-        assert!(daemon.stop().success());
+        let job = it.restored();
         crash_at(&mut it, place, &["restore", "undo", &job, "--yes"]);
         let daemon = it.world.start();
         let shop = it.shop();

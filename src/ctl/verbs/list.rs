@@ -162,19 +162,12 @@ fn notes(backup: &BackupSummary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        ctl::table::Style,
-        model::{BackupId, SourceKey, manifest::Kind},
-    };
+    use crate::{ctl::table::Style, model::BackupId};
 
     fn backup(byte: u8) -> BackupSummary {
         BackupSummary {
             id: BackupId([byte; 16]),
-            source: SourceKey::single("shop".parse().unwrap()),
-            run_id: None,
-            whole_run: false,
             sequence: u64::from(byte),
-            kind: Kind::Logical,
             started_at: 1,
             snapshot_at: 1_000_000,
             finished_at: 3_000_000,
@@ -182,16 +175,12 @@ mod tests {
             stored_bytes: 1 << 30,
             new_bytes: 4096,
             rows: 1_000_000,
-            proof: Proof::Stored,
-            verified_at: 0,
-            drilled_at: 0,
-            recovery: 0,
-            drill_failed_at: 0,
             damaged: byte == 2,
             suspect: byte == 3,
             incomplete: 1,
             description: "before the\nupgrade".to_owned(),
             tags: vec!["weekly".to_owned()],
+            ..BackupSummary::nothing()
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
         job::{JobRecord, JobType},
         summary::BackupSummary,
     },
-    service::operations::Caller,
+    service::operations::{Caller, RestoreOptions},
 };
 
 macro_rules! actions {
@@ -89,6 +89,12 @@ impl About {
     /// A backup, as the caller named it.
     pub(super) fn backup(action: Action, backup: &str) -> Self {
         Self { backup: backup.to_owned(), ..Self::daemon(action) }
+    }
+
+    /// A restore of a backup, or its plan: rules may let somebody restore beside what there is, and nothing more.
+    pub(super) fn restore(action: Action, backup: &str, options: &RestoreOptions) -> Self {
+        let replace = if options.replace { "true" } else { "" };
+        Self::backup(action, backup).with("to", options.to.clone()).with("replace", replace)
     }
 
     /// The cancelling of a job, which its starter may without being asked.

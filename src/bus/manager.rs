@@ -84,7 +84,7 @@ impl Manager {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
         let options = plan_options_from_wire(options)?;
-        let about = About::backup(Action::Inspect, &backup).with("to", options.to.clone());
+        let about = About::restore(Action::Inspect, &backup, &options);
         let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
         let caller = grant.caller;
         let plan = self.session.call(move |operations| operations.plan_restore(caller, &backup, &options)).await;
@@ -103,13 +103,13 @@ impl Manager {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
         let options = restore_options_from_wire(options)?;
-        let backup = match (backup.as_str(), options.plan.clone()) {
-            ("", plan) if !plan.is_empty() => {
-                self.session.call(move |operations| operations.planned_backup(&plan)).await?
+        let (backup, about) = match options.plan.is_empty() {
+            true => {
+                let about = About::restore(Action::Restore, &backup, &options);
+                (backup, about)
             }
-            _ => backup,
+            false => self.session.planned(connection, &header, backup, &options.plan).await?,
         };
-        let about = About::backup(Action::Restore, &backup).with("to", options.to.clone());
         let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
         let verb = move |operations: &dyn Operations, caller| operations.restore(caller, &backup, options);
         self.session.start_job(connection, grant, verb).await

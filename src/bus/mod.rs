@@ -5,7 +5,7 @@
 //! - [`proxy`]: the client's side.
 //! - [`server`]: the daemon's side: on a message bus, and on a socket of its own.
 //! - `client_socket`: the bounds on what is held for a client of that socket.
-//! - `session`: one connection, its jobs' signals and their order; `shown`: its sources' and the daemon's own;
+//! - `session`: one connection, its jobs' signals and their order; `pinned`: what was allowed, to be done; `shown`: its sources' and the daemon's own;
 //!   `manager` (with `rows`), `objects`, `job`, `source`, [`log_control`]:
 //!   the objects.
 //! - [`identity`]: who calls; [`action`]: to do what; `authority`: whether they may; `audit`: what the journal says of
@@ -22,6 +22,7 @@ pub mod limits;
 pub mod log_control;
 mod manager;
 mod objects;
+mod pinned;
 pub mod proxy;
 mod rows;
 pub mod server;

@@ -27,6 +27,7 @@ use super::{
     job::{JobObject, error_of, properties, statistics},
     job_path,
     manager::Manager,
+    pinned::{Pinned, names_a_source},
     shown::Shown,
     source_path,
 };
@@ -34,7 +35,6 @@ use crate::{
     model::{
         ErrorCode,
         job::{JobNumber, JobRecord, JobResult},
-        summary::BackupSummary,
     },
     service::{
         ServiceError,
@@ -146,6 +146,28 @@ impl Session {
         match source {
             Ok(_) => Ok(grant),
             Err(error) => grant.conclude(Err(error)),
+        }
+    }
+
+    /// What a plan is about: its backup, where the caller names no other, and what is to be allowed.
+    pub(super) async fn planned(
+        &self,
+        connection: &Connection,
+        call: &Header<'_>,
+        backup: String,
+        plan: &str,
+    ) -> Result<(String, About), ApiError> {
+        let plan = plan.to_owned();
+        match self.call(move |operations| operations.planned(&plan)).await {
+            Ok((planned, options)) => {
+                let backup = if backup.is_empty() { planned } else { backup };
+                let about = About::restore(Action::Restore, &backup, &options);
+                Ok((backup, about))
+            }
+            // Only who may is told that there is none.
+            Err(error) => {
+                self.authorise(connection, call, About::backup(Action::Restore, &backup)).await?.conclude(Err(error))
+            }
         }
     }
 
@@ -450,41 +472,6 @@ impl Session {
 
 /// The interface of jobs.
 const JOB: &str = "org.backupd1.Job";
-
-/// Whether this is `SOURCE@…`, with no database of the source.
-fn names_a_source(backup: &str) -> bool {
-    backup.rsplit_once('@').is_some_and(|(source, _)| !source.contains('/'))
-}
-
-/// What a caller's name of a backup means, so that it means the same later.
-struct Pinned {
-    selector: String,
-    backup: Option<BackupSummary>,
-    source: String,
-}
-
-impl Pinned {
-    fn one(backup: &BackupSummary) -> Self {
-        let source = backup.source.source.to_string();
-        Self { selector: backup.id.to_string(), backup: Some(backup.clone()), source }
-    }
-
-    /// All backups of the run that took this one.
-    fn run(backup: &BackupSummary) -> Result<Self, ApiError> {
-        let source = backup.source.source.to_string();
-        match backup.run_id {
-            Some(run) => Ok(Self { selector: format!("{source}@{run}"), backup: None, source }),
-            None => Err(ApiError::new(ErrorCode::Internal, format!("backup {} names no run", backup.id))),
-        }
-    }
-
-    fn tell(&self, about: About) -> About {
-        match &self.backup {
-            Some(backup) => about.found(backup),
-            None => about.found_run(&self.source, &self.selector),
-        }
-    }
-}
 
 enum Step {
     End,

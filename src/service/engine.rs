@@ -295,8 +295,8 @@ impl Operations for Arc<Engine> {
         restore::submit(self, caller, backup, options)
     }
 
-    fn planned_backup(&self, plan: &str) -> Result<String, ServiceError> {
-        restore::planned_backup(self, plan)
+    fn planned(&self, plan: &str) -> Result<(String, RestoreOptions), ServiceError> {
+        restore::planned(self, plan)
     }
 
     fn undo_copies(&self) -> Result<Vec<UndoSummary>, ServiceError> {

@@ -234,11 +234,11 @@ pub trait Operations: Send + Sync {
     /// As [`Operations::create`], and `NoSuchBackup`, `AmbiguousBackup`.
     fn restore(&self, caller: Caller, backup: &str, options: RestoreOptions) -> Result<JobNumber, ServiceError>;
 
-    /// The id of the backup that a plan is about.
+    /// The id of the backup that a plan is about, and the options that it was made with.
     ///
     /// # Errors
     /// `NoSuchPlan` where there is none of that id, or not any more.
-    fn planned_backup(&self, plan: &str) -> Result<String, ServiceError>;
+    fn planned(&self, plan: &str) -> Result<(String, RestoreOptions), ServiceError>;
 
     /// What can be undone, the oldest first.
     ///

@@ -207,11 +207,19 @@ type Call = (&'static str, Vec<&'static str>, Vec<(&'static str, &'static str)>)
 fn calls() -> Vec<Call> {
     let found = vec![("backup", FOUND), ("source", "shop"), ("database", "caf\u{e9}")];
     let undo = vec![("source", "shop"), ("job", "1")];
+    let replacing = || [found.clone(), vec![("to", "copy"), ("replace", "true")]].concat();
     let found_to = || [found.clone(), vec![("to", "copy")]].concat();
     vec![
         ("CreateBackup", vec!["sa{sv}t", "shop", "0", "0"], vec![("source", "shop")]),
         ("PlanRestore", vec!["sa{sv}t", "shop@latest", "1", "to", "s", "copy", "0"], found_to()),
         ("RestoreBackup", vec!["sa{sv}t", "shop@latest", "1", "to", "s", "copy", "0"], found_to()),
+        // Rules see what a plan does as they see what options ask for.
+        (
+            "RestoreBackup",
+            vec!["sa{sv}t", "shop@latest", "2", "to", "s", "copy", "replace", "b", "true", "0"],
+            replacing(),
+        ),
+        ("RestoreBackup", vec!["sa{sv}t", "", "1", "plan", "s", "kept", "0"], replacing()),
         ("PlanUndo", vec!["tt", "1", "0"], undo.clone()),
         ("UndoRestore", vec!["ta{sv}t", "1", "0", "0"], undo.clone()),
         ("ForgetUndo", vec!["tt", "1", "0"], undo),

@@ -194,9 +194,10 @@ impl Operations for Simulation {
         Err(ServiceError::new(ErrorCode::RestoreRefused, "the role may not create databases"))
     }
 
-    fn planned_backup(&self, plan: &str) -> Result<String, ServiceError> {
+    fn planned(&self, plan: &str) -> Result<(String, RestoreOptions), ServiceError> {
+        let options = RestoreOptions { to: "copy".to_owned(), replace: true, ..RestoreOptions::default() };
         match plan {
-            "kept" => Ok(plan.to_owned()),
+            "kept" => Ok((plan.to_owned(), options)),
             _ => Err(ServiceError::new(ErrorCode::NoSuchPlan, format!("no plan {plan:?}"))),
         }
     }

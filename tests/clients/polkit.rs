@@ -207,6 +207,8 @@ fn the_shipped_policy_and_the_sample_rule_hold_with_the_real_polkit() {
     assert!(fs::metadata(copy).is_ok());
     for arguments in [
         &["restore", "other@latest", "--to", "/nowhere", "--yes"][..],
+        &["restore", "shop@latest", "--yes"],
+        &["restore", "shop@latest", "--to", copy, "--replace", "--yes"],
         &["delete", "shop@latest", "--yes"],
         &["export", "shop@latest"],
         &["reload"],

@@ -174,6 +174,8 @@ fn operators_may_what_the_rule_says(system: &System) {
     system.sh(&allowed.map(|arguments| format!("{operator} {arguments}")).join("\n"));
     for (refused, action) in [
         ("restore other@latest --to /var/lib/backupd/copy.db --yes", "restore"),
+        ("restore shop@latest --yes", "restore"),
+        ("restore shop@latest --to copied --replace --yes", "restore"),
         ("delete shop@latest --yes", "delete"),
         ("export shop@latest", "export"),
         ("reload", "reload"),

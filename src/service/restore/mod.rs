@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use self::journal::{Entry, Journal};
 pub(super) use self::{
-    plans::planned_backup,
+    plans::planned,
     tend::{Tending, begin as begin_tending},
 };
 pub use self::{

@@ -123,9 +123,10 @@ fn find(engine: &Engine, plan: &str) -> Result<Planned, ServiceError> {
     })
 }
 
-/// The id of the backup that a plan is about.
-pub(in crate::service) fn planned_backup(engine: &Engine, plan: &str) -> Result<String, ServiceError> {
-    Ok(find(engine, plan)?.backup.to_string())
+/// The id of the backup that a plan is about, and the options that it was made with.
+pub(in crate::service) fn planned(engine: &Engine, plan: &str) -> Result<(String, RestoreOptions), ServiceError> {
+    let planned = find(engine, plan)?;
+    Ok((planned.backup.to_string(), planned.options))
 }
 
 /// The options to restore with: those of the plan, where one is named. Others beside it would not be what was planned.
@@ -137,13 +138,13 @@ pub(super) fn options_of(
     if options.plan.is_empty() {
         return Ok(options);
     }
-    let planned = find(engine, &options.plan)?;
+    let (planned_backup, planned) = planned(engine, &options.plan)?;
     let alone = RestoreOptions { plan: options.plan.clone(), ..RestoreOptions::default() };
-    if options != alone || planned.backup.to_string() != backup {
+    if options != alone || planned_backup != backup {
         let message = "a plan is carried out as it is: neither another backup nor options can be given beside it";
         return Err(ServiceError::new(ErrorCode::InvalidArgs, message));
     }
-    Ok(RestoreOptions { plan: options.plan, ..planned.options })
+    Ok(RestoreOptions { plan: options.plan, ..planned })
 }
 
 /// Refuses what is not what was shown.

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
+    exclusive_key,
     journal::{Entry, Journal, Temporary},
     kept, undo,
 };
@@ -168,6 +169,9 @@ fn drop_expired(engine: &Engine, journal: &Journal) -> Option<Duration> {
         let left = copy.until.saturating_sub(now);
         let again = if left > 0 {
             Duration::from_micros(left)
+        } else if engine.jobs().holder(&exclusive_key(&copy.source, &copy.to)).is_some() {
+            // An undo that began in time comes to its end.
+            AGAIN
         } else {
             match undo::drop_copy(engine, journal, &copy) {
                 Ok(()) => continue,

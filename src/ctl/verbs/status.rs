@@ -113,7 +113,7 @@ fn drills(sources: &[SourceRow], backups: &[BackupSummary]) -> Vec<Drill> {
     let enabled = sources.iter().filter(|source| source.state == "enabled" && !source.last_backup.is_empty());
     enabled
         .map(|source| {
-            let of_it = || backups.iter().filter(|backup| backup.source.source.to_string() == source.name);
+            let of_it = || backups.iter().filter(|backup| backup.source.source.as_str() == source.name);
             let passed = of_it().filter(|backup| backup.drilled_at != 0).max_by_key(|backup| backup.drilled_at);
             let passed = passed.map(|backup| (backup.drilled_at, backup.recovery));
             let failed = of_it().map(|backup| backup.drill_failed_at).max().filter(|at| *at != 0);

@@ -61,7 +61,15 @@ impl Creation<'_> {
             tags: self.options.tags.clone(),
             ..facts
         })?;
-        self.look_for_losses(&committed, &backups_before)?;
+        if let Err(error) = self.look_for_losses(&committed, &backups_before) {
+            // It is a backup all the same, and nothing that comes after it makes it none.
+            tracing::error!(
+                BACKUPD_ERROR = error.code().name(),
+                "cannot look whether backup {} of {} is suspect: {error}",
+                committed.id.short(),
+                self.key
+            );
+        }
         for missing in &committed.manifest.incomplete {
             tracing::warn!(MESSAGE_ID = message_id::BACKUP_INCOMPLETE, BACKUPD_BACKUP = %committed.id, "backup of {} is without {}: {}", self.key, missing.what, missing.message);
         }

@@ -122,6 +122,8 @@ fn a_restore_in_place_is_undone_and_redone() {
     // What was replaced was backed up first, too.
     let newest = daemon.list().into_iter().next().expect("a backup");
     assert_eq!(newest["tags"], serde_json::json!(["pre-restore"]));
+    let again = daemon.ctl(&["restore", "shop@latest", "--dry-run"]).ok();
+    assert!(again.text().contains("what an earlier restore was about to replace"), "{again}");
     daemon.ctl(&["restore", newest["id"].as_str().expect("id"), "--to", "copy", "--yes"]).ok();
     assert_eq!(it.server.sql("copy", "SELECT count(*) FROM odd"), "7");
 

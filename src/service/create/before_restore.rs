@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The tag of such a backup.
-const TAG: &str = "pre-restore";
+pub(in crate::service) const TAG: &str = "pre-restore";
 
 /// Takes it, with the selection of the source. `None` where what is replaced is not what the source backs up, or where
 /// the source takes only parts of it: then no backup would bring it back whole. The job holds the source's key.

@@ -11,7 +11,7 @@ mod whole;
 
 use std::sync::Arc;
 
-pub(super) use self::before_restore::before_restore;
+pub(super) use self::before_restore::{TAG as PRE_RESTORE, before_restore};
 use self::{one::Creation, taking::Taking, whole::WholeServer};
 use super::{
     engine::Engine,

@@ -149,6 +149,11 @@ fn warn(plan: &mut serde_json::Value, backup: &BackupSummary) {
         let message = "the backup is known to be damaged: the restore will fail where it meets that; `show` says more";
         notices.push(serde_json::json!({ "what": "damaged", "message": message }));
     }
+    if backup.tags.iter().any(|tag| tag == create::PRE_RESTORE) {
+        let message =
+            "the backup holds what an earlier restore was about to replace; name another one to repeat that restore";
+        notices.push(serde_json::json!({ "what": "pre-restore", "message": message }));
+    }
     if backup.suspect {
         let message = "the backup holds suspiciously less than the one before it; `show` has the numbers";
         notices.push(serde_json::json!({ "what": "suspect", "message": message }));

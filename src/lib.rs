@@ -6,7 +6,7 @@
 //! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill  ->  source, repository  ->  stream  ->  model, config
 //! ```
 //!
-//! Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs; [`stream`] knows no database; [`model`]
+//! [`statistics`] stands on [`model`] alone. Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs; [`stream`] knows no database; [`model`]
 //! does no I/O.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -22,5 +22,6 @@ pub mod model;
 pub mod repository;
 pub mod service;
 pub mod source;
+pub mod statistics;
 pub mod stream;
 pub mod systemd;

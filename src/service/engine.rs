@@ -28,11 +28,12 @@ use super::{
     },
     reading, restore,
     selector::{Chosen, Selector},
-    verify,
+    statistics, verify,
 };
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
     model::{ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
+    statistics::diff::BackupDiff,
 };
 
 /// How long a verb waits for the repository's first opening.
@@ -350,6 +351,11 @@ impl Operations for Arc<Engine> {
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError> {
         let (opened, summary) = self.find(backup)?;
         reading::describe(opened.reading(), &summary)
+    }
+
+    fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError> {
+        let ((opened, from), (_, to)) = (self.find(from)?, self.find(to)?);
+        statistics::compare(opened.reading(), &from, &to)
     }
 
     fn sources(&self) -> Vec<SourceSummary> {

@@ -22,6 +22,7 @@ mod runs;
 pub mod selector;
 mod several;
 mod state_file;
+pub mod statistics;
 mod tally;
 pub mod verify;
 

@@ -8,7 +8,10 @@ use std::{fs::File, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{changes::Changes, error::ServiceError, jobs::Jobs};
-use crate::model::{RunId, job::JobNumber, manifest::Selection, summary::BackupSummary};
+use crate::{
+    model::{RunId, job::JobNumber, manifest::Selection, summary::BackupSummary},
+    statistics::diff::BackupDiff,
+};
 
 /// Who asks, as the transport vouches for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,6 +314,12 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// As [`Operations::get`].
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError>;
+
+    /// What changed from one backup to another.
+    ///
+    /// # Errors
+    /// As [`Operations::get`]; `InvalidArgs` for backups of different kinds.
+    fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError>;
 
     /// The sources, broken ones included, in order of their names.
     fn sources(&self) -> Vec<SourceSummary>;

@@ -6,7 +6,8 @@
 //! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill  ->  source, repository  ->  stream  ->  model, config
 //! ```
 //!
-//! [`statistics`] stands on [`model`] alone. Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs; [`stream`] knows no database; [`model`]
+//! [`statistics`] stands on [`model`] alone. Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs;
+//! [`stream`] knows no database; [`model`]
 //! does no I/O.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]

@@ -210,6 +210,15 @@ pub trait Retention {
     fn unpin_backup(&self, backup: &str, flags: u64) -> zbus::Result<()>;
 }
 
+/// Numbers about backups and jobs.
+#[zbus::proxy(interface = "org.backupd1.Statistics", default_service = "org.backupd1", default_path = "/org/backupd1")]
+pub trait Statistics {
+    /// Numbers about a source, or all, as JSON.
+    fn get_statistics(&self, source: &str, flags: u64) -> zbus::Result<String>;
+    /// What changed from one backup to another, as JSON.
+    fn diff_backups(&self, from: &str, to: &str, flags: u64) -> zbus::Result<String>;
+}
+
 /// A source.
 #[zbus::proxy(interface = "org.backupd1.Source", default_service = "org.backupd1")]
 pub trait Source {

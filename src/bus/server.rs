@@ -35,6 +35,7 @@ use super::{
     objects::Objects,
     retention::Retention,
     session::Session,
+    statistics::Statistics,
 };
 use crate::{
     model::{ErrorCode, message_id},
@@ -201,6 +202,7 @@ impl Server {
             .max_queued(QUEUE)
             .serve_at(MANAGER_PATH, Manager::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Retention::new(Arc::clone(&session)))
+            .serve_at(MANAGER_PATH, Statistics::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Objects::new(Arc::clone(&session)));
         if let Some(logging) = &self.logging {
             let log_control = LogControl::new(Arc::clone(&session), Arc::clone(logging));

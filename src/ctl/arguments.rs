@@ -3,6 +3,7 @@
 mod restore;
 mod retention;
 mod source;
+mod statistics;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use crate::{config, service::operations::VerifyLevel};
 pub use restore::{RestoreArguments, RestoreVerb, UndoArguments};
 pub use retention::{PinArguments, UnpinArguments};
 pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
+pub use statistics::{DiffArguments, StatsArguments};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -52,7 +54,7 @@ pub struct Common {
     /// Print no progress, and of a new backup only its id
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Read the repository without a daemon (list, show, verify, export, restore)
+    /// Read the repository without a daemon (list, show, diff, stats, verify, export, restore)
     #[arg(long, global = true)]
     pub no_daemon: bool,
     /// The folder of the repository, with --no-daemon
@@ -132,6 +134,10 @@ pub enum Verb {
     List(ListArguments),
     /// Show everything about a backup, and how to restore it by hand
     Show(BackupArguments),
+    /// Show what changed from one backup to another
+    Diff(DiffArguments),
+    /// Show numbers about backups and jobs: sizes, rates, ratios, trends
+    Stats(StatsArguments),
     /// Restore a backup beside what there is, then let it take its place; or undo that
     Restore(RestoreArguments),
     /// Check that backups are complete and unchanged

@@ -78,6 +78,10 @@ methods! {
         pin_backup = "PinBackup"(backup: &str, options: &Options<'_>, flags: u64) -> ();
         unpin_backup = "UnpinBackup"(backup: &str, flags: u64) -> ();
     }
+    interface "Statistics" {
+        get_statistics = "GetStatistics"(source: &str, flags: u64) -> String;
+        diff_backups = "DiffBackups"(from: &str, to: &str, flags: u64) -> String;
+    }
 }
 
 impl Manager {

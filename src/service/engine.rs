@@ -33,7 +33,7 @@ use super::{
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
     model::{ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
-    statistics::diff::BackupDiff,
+    statistics::{diff::BackupDiff, report::Report},
 };
 
 /// How long a verb waits for the repository's first opening.
@@ -67,6 +67,7 @@ pub struct Engine {
     opening: Opening,
     jobs: Jobs,
     tending: Arc<restore::Tending>,
+    statistics: statistics::History,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
     runtime: Handle,
@@ -91,9 +92,12 @@ impl Engine {
         let config = RwLock::new(config);
         let tending = Arc::default();
         let units = OnceLock::new();
-        let engine = Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, units, runtime });
+        let statistics = statistics::open(&folders.state, &jobs);
+        let engine =
+            Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, statistics, units, runtime });
         drill::sweep(&engine);
         restore::begin_tending(&engine);
+        statistics::begin(&engine);
         Ok(engine)
     }
 
@@ -181,6 +185,11 @@ impl Engine {
         &self.tending
     }
 
+    /// What is remembered for statistics.
+    pub(super) fn remembered(&self) -> &statistics::History {
+        &self.statistics
+    }
+
     /// States what starts the units of drills. Later calls change nothing.
     pub fn drill_in_units(&self, units: Arc<dyn DrillUnits>) {
         let _ = self.units.set(units);
@@ -252,7 +261,7 @@ impl Engine {
     }
 
     /// The backups that are listed, none while the repository is not open.
-    fn listed_backups(&self) -> Arc<Vec<BackupSummary>> {
+    pub(super) fn listed_backups(&self) -> Arc<Vec<BackupSummary>> {
         self.opening.get().map(|opened| opened.backups()).unwrap_or_default()
     }
 }
@@ -280,7 +289,7 @@ fn job_limits(config: &Config) -> JobLimits {
 
 impl Operations for Arc<Engine> {
     fn create(&self, caller: Caller, source: &str, options: CreateOptions) -> Result<JobNumber, ServiceError> {
-        create::submit(self, caller, source, options)
+        create::submit(self, caller, source, options).inspect_err(|error| statistics::refused(self, source, error))
     }
 
     fn plan_restore(
@@ -359,6 +368,10 @@ impl Operations for Arc<Engine> {
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError> {
         let (opened, summary) = self.find(backup)?;
         reading::describe(opened.reading(), &summary)
+    }
+
+    fn statistics(&self, source: &str) -> Result<Report, ServiceError> {
+        statistics::of_engine(self, source)
     }
 
     fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{changes::Changes, error::ServiceError, jobs::Jobs};
 use crate::{
     model::{RunId, job::JobNumber, manifest::Selection, summary::BackupSummary},
-    statistics::diff::BackupDiff,
+    statistics::{diff::BackupDiff, report::Report},
 };
 
 /// Who asks, as the transport vouches for it.
@@ -327,6 +327,12 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// As [`Operations::get`].
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError>;
+
+    /// Numbers about the backups and jobs of a source (`NAME`, or `NAME/DATABASE`), or of all; `""`.
+    ///
+    /// # Errors
+    /// `NoSuchSource`, `RepositoryUnavailable`.
+    fn statistics(&self, source: &str) -> Result<Report, ServiceError>;
 
     /// What changed from one backup to another.
     ///

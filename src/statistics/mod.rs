@@ -2,5 +2,8 @@
 //! looked at: what depends on the time takes `now`.
 //!
 //! - [`diff`]: what one backup holds that another does not.
+//! - [`rows`]: what is remembered of jobs and backups, for years; [`report`]: what that comes to.
 
 pub mod diff;
+pub mod report;
+pub mod rows;

@@ -244,7 +244,9 @@ fn calls() -> Vec<Call> {
             vec!["sa{sv}t", "shop@latest", "1", "reason", "s", "audit", "0"],
             found.clone(),
         ),
-        ("org.backupd1.Retention UnpinBackup", vec!["st", "shop@latest", "0"], found),
+        ("org.backupd1.Retention UnpinBackup", vec!["st", "shop@latest", "0"], found.clone()),
+        ("org.backupd1.Statistics GetStatistics", vec!["st", "shop", "0"], vec![("source", "shop")]),
+        ("org.backupd1.Statistics DiffBackups", vec!["sst", "shop@latest", "shop@latest", "0"], found),
     ]
 }
 

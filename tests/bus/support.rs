@@ -29,7 +29,10 @@ use backupd::{
             UndoOptions, UndoSummary, VerifyRequest,
         },
     },
-    statistics::diff::{BackupDiff, Side},
+    statistics::{
+        diff::{BackupDiff, Side},
+        report::{Figures, Report},
+    },
 };
 use tokio::sync::watch;
 
@@ -295,6 +298,10 @@ impl Operations for Simulation {
 
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError> {
         Ok(serde_json::json!({ "summary": backup }))
+    }
+
+    fn statistics(&self, _: &str) -> Result<Report, ServiceError> {
+        Ok(Report { now: 1, jobs_since: 1, total: Figures::default(), sources: Vec::new() })
     }
 
     fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError> {

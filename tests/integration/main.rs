@@ -27,6 +27,7 @@ mod sqlite_damage;
 mod sqlite_in_place;
 mod sqlite_kill;
 mod sqlite_rights;
+mod statistics;
 mod suspect;
 mod watching;
 mod whole_server;

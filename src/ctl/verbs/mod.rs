@@ -4,6 +4,7 @@ mod cancel;
 mod config;
 mod create;
 mod delete;
+pub(super) mod diff;
 mod drill;
 pub(super) mod export;
 mod jobs;
@@ -17,6 +18,7 @@ mod schedule;
 pub(super) mod show;
 mod source;
 mod sources;
+pub(super) mod stats;
 mod status;
 mod undo;
 pub(super) mod verify;
@@ -56,6 +58,8 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Create(arguments) => create::run(client, output, arguments).await,
         Verb::List(arguments) => list::run(&client, output, arguments).await,
         Verb::Show(arguments) => show::run(&client, output, arguments).await,
+        Verb::Diff(arguments) => diff::run(&client, output, arguments).await,
+        Verb::Stats(arguments) => stats::run(&client, output, arguments).await,
         Verb::Restore(arguments) => restore::run(client, output, arguments).await,
         Verb::Verify(arguments) => verify::run(client, output, arguments).await,
         Verb::Drill(arguments) => drill::run(client, output, arguments).await,

@@ -7,8 +7,7 @@
 //! ```
 //!
 //! [`statistics`] stands on [`model`] alone. Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs;
-//! [`stream`] knows no database; [`model`]
-//! does no I/O.
+//! [`stream`] knows no database; [`model`] does no I/O.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 

@@ -6,8 +6,8 @@
 //! - [`server`]: the daemon's side: on a message bus, and on a socket of its own.
 //! - `client_socket`: the bounds on what is held for a client of that socket.
 //! - `session`: one connection, its jobs' signals and their order; `pinned`: what was allowed, to be done; `shown`: its sources' and the daemon's own;
-//!   `manager` (with `rows`), `objects`, `job`, `source`, [`log_control`]:
-//!   the objects.
+//!   `manager` (with `rows`), `objects`, `job`, `source`, [`log_control`]: the objects. What the daemon's object offers
+//!   beside backups themselves has an interface for each topic: `retention`.
 //! - [`identity`]: who calls; [`action`]: to do what; `authority`: whether they may; `audit`: what the journal says of
 //!   it; [`error`]: how a failure goes out; [`limits`]: how much may be said.
 
@@ -24,6 +24,7 @@ mod manager;
 mod objects;
 mod pinned;
 pub mod proxy;
+mod retention;
 mod rows;
 pub mod server;
 mod session;

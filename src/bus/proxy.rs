@@ -201,6 +201,15 @@ pub trait Job {
     fn result(&self) -> zbus::Result<String>;
 }
 
+/// What stays and what goes.
+#[zbus::proxy(interface = "org.backupd1.Retention", default_service = "org.backupd1", default_path = "/org/backupd1")]
+pub trait Retention {
+    /// Keeps a backup.
+    fn pin_backup(&self, backup: &str, options: &Options<'_>, flags: u64) -> zbus::Result<()>;
+    /// Lets retention decide about it again.
+    fn unpin_backup(&self, backup: &str, flags: u64) -> zbus::Result<()>;
+}
+
 /// A source.
 #[zbus::proxy(interface = "org.backupd1.Source", default_service = "org.backupd1")]
 pub trait Source {

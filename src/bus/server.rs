@@ -33,6 +33,7 @@ use super::{
     log_control::{LOG_CONTROL_PATH, LogControl, Logging},
     manager::Manager,
     objects::Objects,
+    retention::Retention,
     session::Session,
 };
 use crate::{
@@ -199,6 +200,7 @@ impl Server {
         let mut builder = builder
             .max_queued(QUEUE)
             .serve_at(MANAGER_PATH, Manager::new(Arc::clone(&session)))
+            .serve_at(MANAGER_PATH, Retention::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Objects::new(Arc::clone(&session)));
         if let Some(logging) = &self.logging {
             let log_control = LogControl::new(Arc::clone(&session), Arc::clone(logging));

@@ -17,7 +17,7 @@ use crate::{
     model::{
         ErrorCode, Name, SourceKey,
         manifest::Kind,
-        summary::{BackupSummary, Proof},
+        summary::{BackupSummary, Pin, Proof},
     },
     service::{
         ServiceError,
@@ -119,6 +119,7 @@ impl TryFrom<BackupRow> for BackupSummary {
             drill_failed_at: row.drill_failed_at,
             damaged: row.damaged,
             suspect: row.suspect,
+            pin: None,
             incomplete: row.incomplete,
             description: row.description,
             tags: row.tags,
@@ -156,6 +157,10 @@ pub fn backup_properties(summary: &BackupSummary) -> HashMap<&'static str, Varia
         ("tags", row.tags.into()),
     ]);
     properties.extend(run);
+    if let Some(Pin { until, reason }) = &summary.pin {
+        properties.insert("pinned-until", until.unwrap_or_default().into());
+        properties.insert("pin-reason", reason.clone().into());
+    }
     properties
 }
 

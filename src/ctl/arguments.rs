@@ -1,6 +1,7 @@
 //! The command line of `backupctl`.
 
 mod restore;
+mod retention;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::{config, service::operations::VerifyLevel};
 
 pub use restore::{RestoreArguments, RestoreVerb, UndoArguments};
+pub use retention::{PinArguments, UnpinArguments};
 pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
 
 /// The command line.
@@ -138,6 +140,10 @@ pub enum Verb {
     Drill(DrillArguments),
     /// Delete backups and free their space
     Delete(DeleteArguments),
+    /// Keep a backup, whatever the retention of its source says
+    Pin(PinArguments),
+    /// Let retention decide about a backup again
+    Unpin(UnpinArguments),
     /// Write a backup as one .sql.gz that gunzip and psql read, or one .sqlite.gz
     Export(ExportArguments),
     /// List jobs, or show one

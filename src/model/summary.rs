@@ -33,6 +33,25 @@ impl Proof {
     }
 }
 
+/// Somebody's word that a backup is to be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// When it ends, microseconds since the epoch; absent for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<u64>,
+    /// Free text of who pinned it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+impl Pin {
+    /// Whether it holds at a time, microseconds since the epoch.
+    #[must_use]
+    pub fn holds(&self, now: u64) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
 /// One backup in a listing. Times are microseconds since the epoch, sizes bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupSummary {
@@ -83,6 +102,9 @@ pub struct BackupSummary {
     /// Whether it holds suspiciously less than an earlier one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspect: bool,
+    /// Whether and how long retention must keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
     /// How many things it could not include.
     pub incomplete: u32,
     /// Free text of the user.
@@ -116,6 +138,7 @@ impl BackupSummary {
             drill_failed_at: 0,
             damaged: false,
             suspect: false,
+            pin: None,
             incomplete: 0,
             description: String::new(),
             tags: Vec::new(),
@@ -147,6 +170,7 @@ impl BackupSummary {
             drill_failed_at: 0,
             damaged: false,
             suspect: false,
+            pin: None,
             incomplete: u32::try_from(manifest.incomplete.len()).unwrap_or(u32::MAX),
             description: manifest.description.clone(),
             tags: manifest.tags.clone(),

@@ -22,7 +22,7 @@ use super::{
 use crate::model::{ErrorCode, SourceKey, summary::BackupSummary};
 
 /// The version of the cache file; another one is as good as none.
-const CACHE_VERSION: u32 = 4;
+const CACHE_VERSION: u32 = 5;
 
 /// The backups of a repository.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ use super::{
 use crate::model::{
     BackupId,
     drill::DrillReport,
-    summary::{BackupSummary, Proof},
+    summary::{BackupSummary, Pin, Proof},
 };
 
 /// One record.
@@ -70,6 +70,17 @@ pub enum Record {
         #[serde(flatten)]
         report: DrillReport,
     },
+    /// Retention must keep it. The newest of these records counts.
+    Pinned {
+        /// When, microseconds since the epoch.
+        at: u64,
+        /// When the pin ends; absent for never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<u64>,
+        /// Free text of who pinned it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
     /// It is deleted. While no backup of the source has a higher sequence, this record stays when the rest is gone.
     Deleted {
         /// When, microseconds since the epoch.
@@ -93,6 +104,7 @@ impl Record {
             | Self::Suspect { at, .. }
             | Self::Drilled { at, .. }
             | Self::DrillFailed { at, .. }
+            | Self::Pinned { at, .. }
             | Self::Deleted { at, .. } => *at,
         }
     }
@@ -104,6 +116,7 @@ impl Record {
             Self::Suspect { .. } => SUSPECT.to_owned(),
             Self::Drilled { at, .. } => format!("drilled-{}.json", precise_stamp(*at)),
             Self::DrillFailed { at, .. } => format!("drillfailed-{}.json", precise_stamp(*at)),
+            Self::Pinned { at, .. } => format!("{PINNED}{}.json", precise_stamp(*at)),
             Self::Deleted { .. } => DELETED.to_owned(),
         }
     }
@@ -123,8 +136,15 @@ const DRILLS_KEPT: usize = 10;
 /// The name of the record of a suspect: there is one at most.
 const SUSPECT: &str = "suspect.json";
 
+/// What the names of pins begin with.
+const PINNED: &str = "pinned-";
+
 fn is_record(name: &str) -> bool {
-    name == DELETED || name == SUSPECT || is_check(name) || is_drill(name)
+    name == DELETED || name == SUSPECT || is_check(name) || is_drill(name) || is_pin(name)
+}
+
+fn is_pin(name: &str) -> bool {
+    name.starts_with(PINNED) && name.ends_with(".json")
 }
 
 fn is_check(name: &str) -> bool {
@@ -164,6 +184,10 @@ pub(crate) fn write(repository: &Repository, backup: &BackupObjects, record: &Re
     if matches!(record, Record::Drilled { .. } | Record::DrillFailed { .. }) {
         return forget_old_drills(storage, backup);
     }
+    if matches!(record, Record::Pinned { .. }) {
+        // The new one is there before the old ones go: there is no moment without a pin.
+        return remove_pins(storage, backup, |name| name != record.name());
+    }
     let Record::Checked { at, level } = record else { return Ok(()) };
     for object in backup.objects.iter().filter(|object| is_check(&object.key)) {
         let key = backup.folder.key(&object.key);
@@ -171,9 +195,11 @@ pub(crate) fn write(repository: &Repository, backup: &BackupObjects, record: &Re
             Record::Checked { at: older, level: shallower } | Record::Damaged { at: older, level: shallower, .. } => {
                 older < *at && shallower <= *level
             }
-            Record::Suspect { .. } | Record::Drilled { .. } | Record::DrillFailed { .. } | Record::Deleted { .. } => {
-                false
-            }
+            Record::Suspect { .. }
+            | Record::Drilled { .. }
+            | Record::DrillFailed { .. }
+            | Record::Pinned { .. }
+            | Record::Deleted { .. } => false,
         };
         if overridden {
             storage.delete(&key)?;
@@ -192,6 +218,30 @@ impl OwnedRepository {
         let _gate = self.close_gate();
         write(self, &self.find(id)?, record)
     }
+
+    /// Lets retention decide again about a backup that was pinned.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, and what the storage meets; may be repeated.
+    pub fn unpin(&self, id: BackupId) -> Result<(), RepositoryError> {
+        let _gate = self.close_gate();
+        remove_pins(self.storage(), &self.find(id)?, |_| true)
+    }
+}
+
+/// Removes pins, the oldest first: the newest counts to the end.
+fn remove_pins(
+    storage: &dyn Storage,
+    backup: &BackupObjects,
+    which: impl Fn(&str) -> bool,
+) -> Result<(), RepositoryError> {
+    let mut pins: Vec<&str> =
+        backup.objects.iter().map(|object| object.key.as_str()).filter(|name| is_pin(name)).collect();
+    pins.sort_unstable();
+    for name in pins.into_iter().filter(|name| which(name)) {
+        storage.delete(&backup.folder.key(name))?;
+    }
+    Ok(())
 }
 
 /// Removes the oldest records of drills beyond those that are kept, one of which was just written.
@@ -230,6 +280,9 @@ pub(crate) fn apply(records: &[Record], summary: &mut BackupSummary) {
                 summary.proof = summary.proof.min(Proof::Checked);
                 summary.drill_failed_at = *at;
             }
+            Record::Pinned { until, reason, .. } => {
+                summary.pin = Some(Pin { until: *until, reason: reason.clone() });
+            }
             Record::Deleted { .. } => {}
         }
     }
@@ -265,6 +318,17 @@ mod tests {
         assert_eq!(after(&[failed(3), drilled(4)]), (Proof::Drilled, 4, 40, 0));
         let damaged = Record::Damaged { at: 5, level: Level::Data, findings: Vec::new() };
         assert_eq!(after(&[drilled(4), damaged]).0, Proof::Stored);
+    }
+
+    #[test]
+    fn the_newest_pin_counts() {
+        let pinned = |at, until| Record::Pinned { at, until, reason: "audit".to_owned() };
+        let mut summary = BackupSummary::nothing();
+        apply(&[pinned(1, None), pinned(2, Some(50))], &mut summary);
+        let pin = summary.pin.unwrap();
+        assert!(pin.holds(49) && !pin.holds(50), "{pin:?}");
+        let text = serde_json::to_string(&pinned(1, None)).unwrap();
+        assert_eq!(text, r#"{"record":"pinned","at":1,"reason":"audit"}"#);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::{
         Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
         UndoOptions, UndoSummary, VerifyRequest,
     },
-    reading, restore,
+    pins, reading, restore,
     selector::{Chosen, Selector},
     verify,
 };
@@ -329,6 +329,14 @@ impl Operations for Arc<Engine> {
 
     fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
         delete::submit(self, caller, backup)
+    }
+
+    fn pin(&self, backup: &str, until: u64, reason: &str) -> Result<(), ServiceError> {
+        pins::pin(self, backup, until, reason)
+    }
+
+    fn unpin(&self, backup: &str) -> Result<(), ServiceError> {
+        pins::unpin(self, backup)
     }
 
     fn export(&self, caller: Caller, backup: &str, output: File) -> Result<JobNumber, ServiceError> {

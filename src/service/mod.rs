@@ -16,6 +16,7 @@ mod known_repository;
 pub mod listing;
 mod opening;
 pub mod operations;
+mod pins;
 pub mod reading;
 pub mod restore;
 mod runs;

@@ -288,6 +288,19 @@ pub trait Operations: Send + Sync {
     /// As [`Operations::restore`].
     fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError>;
 
+    /// Makes retention keep a backup, or all that a run took, until a time (microseconds since the epoch; 0 for ever).
+    /// An earlier pin is replaced.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, `AmbiguousBackup`, `InvalidArgs` for an end that is past, `RepositoryUnavailable`, `Io`.
+    fn pin(&self, backup: &str, until: u64, reason: &str) -> Result<(), ServiceError>;
+
+    /// Lets retention decide again about a backup, or all that a run took. One that is not pinned stays so.
+    ///
+    /// # Errors
+    /// As [`Operations::pin`].
+    fn unpin(&self, backup: &str) -> Result<(), ServiceError>;
+
     /// Starts writing a backup as one gzip-compressed SQL script to `output`. The job ends when the reader goes away.
     ///
     /// # Errors

@@ -47,11 +47,12 @@ fn attribute(node: Node<'_, '_>, name: &str) -> String {
 }
 
 /// A daemon's objects, one of each interface.
-async fn objects(client: &Connection) -> [(String, &'static str); 3] {
+async fn objects(client: &Connection) -> [(String, &'static str); 4] {
     let manager = ManagerProxy::new(client).await.unwrap();
     let (_, job) = manager.create_backup("shop", &Options::new(), 0).await.unwrap();
     let source = manager.get_source("shop").await.unwrap();
-    [(MANAGER_PATH.to_owned(), MANAGER), (job.to_string(), JOB), (source.to_string(), SOURCE)]
+    let own = |interface| (MANAGER_PATH.to_owned(), interface);
+    [own(MANAGER), own("org.backupd1.Retention"), (job.to_string(), JOB), (source.to_string(), SOURCE)]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,8 +60,9 @@ async fn what_is_served_is_the_contract() {
     let daemon = Daemon::start();
     let client = daemon.connect().await;
     let contract = members(INTROSPECTION);
-    assert_eq!(contract.len(), 3);
-    for (path, interface) in objects(&client).await {
+    let objects = objects(&client).await;
+    assert_eq!(contract.len(), objects.len());
+    for (path, interface) in objects {
         let introspect = Some("org.freedesktop.DBus.Introspectable");
         let reply = client.call_method(None::<&str>, path.as_str(), introspect, "Introspect", &()).await.unwrap();
         let served: String = reply.body().deserialize().unwrap();

@@ -203,7 +203,7 @@ impl World {
 /// A method, its arguments, the details.
 type Call = (&'static str, Vec<&'static str>, Vec<(&'static str, &'static str)>);
 
-/// What the methods of the Manager are called with by `busctl`, and the details that polkit gets.
+/// What the methods of the daemon's object are called with by `busctl`, and the details that polkit gets.
 fn calls() -> Vec<Call> {
     let found = vec![("backup", FOUND), ("source", "shop"), ("database", "caf\u{e9}")];
     let undo = vec![("source", "shop"), ("job", "1")];
@@ -231,7 +231,7 @@ fn calls() -> Vec<Call> {
         ("OpenBackup", vec!["sa{sv}t", "shop@latest", "0", "0"], found.clone()),
         ("ListBackups", vec!["a{sv}tst", "1", "source", "s", "shop", "0", "", "0"], vec![("source", "shop")]),
         ("GetBackup", vec!["st", "shop@latest", "0"], found.clone()),
-        ("DescribeBackup", vec!["st", "shop@latest", "0"], found),
+        ("DescribeBackup", vec!["st", "shop@latest", "0"], found.clone()),
         ("ListSources", vec!["t", "0"], vec![]),
         ("GetSource", vec!["s", "shop"], vec![("source", "shop")]),
         ("ListJobs", vec!["t", "0"], vec![]),
@@ -239,6 +239,12 @@ fn calls() -> Vec<Call> {
         ("DescribeJob", vec!["tt", "7", "0"], vec![("job", "7")]),
         ("CancelJob", vec!["tt", "7", "0"], vec![("job", "7")]),
         ("Reload", vec!["t", "0"], vec![]),
+        (
+            "org.backupd1.Retention PinBackup",
+            vec!["sa{sv}t", "shop@latest", "1", "reason", "s", "audit", "0"],
+            found.clone(),
+        ),
+        ("org.backupd1.Retention UnpinBackup", vec!["st", "shop@latest", "0"], found),
     ]
 }
 
@@ -246,9 +252,14 @@ fn calls() -> Vec<Call> {
 async fn every_method_asks_for_its_action_and_does_as_polkit_says() {
     let Some(world) = World::start().await else { return };
     let contract = Contract::read();
-    let methods = contract.interfaces[0].members.iter().filter(|member| member.kind == "method");
+    let of_the_daemon = contract
+        .interfaces
+        .iter()
+        .filter(|interface| !["org.backupd1.Job", "org.backupd1.Source"].contains(&&*interface.name));
+    let methods = of_the_daemon.flat_map(|interface| &interface.members).filter(|member| member.kind == "method");
     for method in methods {
-        let calls: Vec<_> = calls().into_iter().filter(|call| call.0 == method.name).collect();
+        let is_its = |call: &Call| call.0.rsplit(' ').next() == Some(&method.name);
+        let calls: Vec<_> = calls().into_iter().filter(is_its).collect();
         // busctl cannot send a descriptor: `an_export_to_a_descriptor_asks_too` has that one.
         assert!(!calls.is_empty() || method.name == "ExportBackup", "how is {} called? Add it here", method.name);
         for (member, arguments, details) in calls {
@@ -369,7 +380,12 @@ async fn properties_and_objects_are_for_who_may_look() {
     world.announced(number).await;
     let contract = Contract::read();
     let objects = [MANAGER_PATH.to_owned(), job_path(number), source_path("shop")];
-    for (path, interface) in objects.iter().zip(&contract.interfaces) {
+    for interface in contract.interfaces.iter().filter(|i| i.members.iter().any(|member| member.kind == "property")) {
+        let path = match interface.name.as_str() {
+            "org.backupd1.Job" => &objects[1],
+            "org.backupd1.Source" => &objects[2],
+            _ => &objects[0],
+        };
         let properties = || interface.members.iter().filter(|member| member.kind == "property");
         for property in properties() {
             let open = ["Version", "RepositoryState"].contains(&property.name.as_str());

@@ -241,6 +241,14 @@ impl Operations for Simulation {
         Err(ServiceError::new(ErrorCode::NoSuchBackup, format!("no backup {backup:?}")))
     }
 
+    fn pin(&self, backup: &str, _: u64, _: &str) -> Result<(), ServiceError> {
+        self.get(backup).map(drop)
+    }
+
+    fn unpin(&self, backup: &str) -> Result<(), ServiceError> {
+        self.get(backup).map(drop)
+    }
+
     fn export(&self, caller: Caller, backup: &str, mut output: File) -> Result<JobNumber, ServiceError> {
         let write: Work = Box::new(move |job| {
             loop {

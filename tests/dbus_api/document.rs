@@ -44,18 +44,23 @@ fn write_interface(page: &mut String, interface: &Interface) {
     write!(page, "\n## {}\n\n", interface.name).unwrap();
     write_paragraphs(page, &interface.text.paragraphs);
     write!(page, "```\n{} {{\n", interface.name).unwrap();
-    for (kind, heading) in [("method", "methods"), ("signal", "signals"), ("property", "properties")] {
+    let kinds = [("method", "methods"), ("signal", "signals"), ("property", "properties")];
+    for (kind, heading) in kinds.into_iter().filter(|(kind, _)| interface.members.iter().any(|m| m.kind == *kind)) {
         writeln!(page, "  {heading}:").unwrap();
         for member in interface.members.iter().filter(|member| member.kind == kind) {
             page.push_str(&listed(member));
         }
     }
     page.push_str("};\n```\n");
-    for (kind, heading) in [("method", "Methods"), ("signal", "Signals")] {
+    let has = |kind: &str| interface.members.iter().any(|member| member.kind == kind);
+    for (kind, heading) in [("method", "Methods"), ("signal", "Signals")].into_iter().filter(|(kind, _)| has(kind)) {
         write!(page, "\n### {heading}\n").unwrap();
         for member in interface.members.iter().filter(|member| member.kind == kind) {
             write_member(page, member);
         }
+    }
+    if !has("property") {
+        return;
     }
     page.push_str("\n### Properties\n\n| name | type | changes | meaning |\n|---|---|---|---|\n");
     for member in interface.members.iter().filter(|member| member.kind == "property") {

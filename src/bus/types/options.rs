@@ -225,6 +225,28 @@ pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<List
     Ok(filter)
 }
 
+/// A pin's end (microseconds since the epoch; 0 for none) and reason for the wire.
+#[must_use]
+pub fn pin_options_to_wire(until: u64, reason: &str) -> Options<'static> {
+    let mut wire = Options::new();
+    put_text(&mut wire, "reason", reason);
+    if until != 0 {
+        wire.insert("until", until.into());
+    }
+    wire
+}
+
+/// A pin's end and reason from the wire.
+///
+/// # Errors
+/// As [`create_options_from_wire`].
+pub fn pin_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<(u64, String), ServiceError> {
+    let mut reader = OptionReader::new(wire);
+    let (until, reason) = (reader.take("until")?, reader.take_text("reason", limits::TEXT)?);
+    reader.finish()?;
+    Ok((until, reason))
+}
+
 /// Refuses every option, for methods that have none yet.
 ///
 /// # Errors

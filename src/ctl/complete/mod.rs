@@ -114,7 +114,9 @@ fn kind(verb: &str, argument: &str) -> Option<Kind> {
     Some(match (verb, argument) {
         ("create" | "list", "source") | ("list", "source_option") | ("verify" | "log", "source") => Kind::Source,
         ("show" | "restore" | "export", "of_source") => Kind::Source,
-        ("show" | "restore" | "export" | "verify" | "drill", "backup") | ("delete", "backups") => Kind::Backup,
+        ("show" | "restore" | "export" | "verify" | "drill" | "pin" | "unpin", "backup") | ("delete", "backups") => {
+            Kind::Backup
+        }
         ("show" | "restore" | "export", "backup_option") => Kind::BackupOfSource,
         ("list", "tag") => Kind::Tag,
         ("jobs", "job") => Kind::Job,
@@ -159,7 +161,7 @@ mod tests {
             }
         }
         // Each row of the table is an argument that there is.
-        assert_eq!(found, 26);
+        assert_eq!(found, 28);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(super) mod export;
 mod jobs;
 pub(super) mod list;
 mod log;
+mod pin;
 mod reload;
 pub(super) mod restore;
 pub(super) mod restore_all;
@@ -59,6 +60,8 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Verify(arguments) => verify::run(client, output, arguments).await,
         Verb::Drill(arguments) => drill::run(client, output, arguments).await,
         Verb::Delete(arguments) => delete::run(client, output, arguments).await,
+        Verb::Pin(arguments) => pin::pin(&client, output, arguments).await,
+        Verb::Unpin(arguments) => pin::unpin(&client, output, arguments).await,
         Verb::Export(arguments) => export::run(client, output, arguments).await,
         Verb::Jobs(arguments) => jobs::run(&client, output, arguments).await,
         Verb::Cancel { jobs } => cancel::run(&client, output, jobs).await,

@@ -3,7 +3,7 @@
 //! The layers, an arrow only points down (see `docs/architecture.md`):
 //!
 //! ```text
-//! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill  ->  source, repository  ->  stream  ->  model, config
+//! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill, health  ->  source, repository  ->  stream  ->  model, config
 //! ```
 //!
 //! [`statistics`] stands on [`model`] alone. Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs;
@@ -18,6 +18,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod drill;
 pub mod fail_point;
+pub mod health;
 pub mod model;
 pub mod repository;
 pub mod service;

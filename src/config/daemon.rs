@@ -2,11 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{
-    drill::{self, DrillHost},
-    reader::Section,
-    values,
-};
+use super::{Config, drill, health, reader::Section, values};
 use crate::model::manifest::{Codec, CodecName};
 
 /// The repository where none is configured.
@@ -68,16 +64,17 @@ impl Default for Limits {
     }
 }
 
-/// Reads the whole of `backupd.toml`. What has a problem is reported, and has its default here.
-pub(super) fn read(mut root: Section<'_>) -> (RepositoryConfig, Limits, UndoConfig, DrillHost) {
+/// Reads the whole of `backupd.toml`, which names no sources. What has a problem is reported, and has its default here.
+pub(super) fn read(mut root: Section<'_>) -> Config {
     let repository = read_repository(root.section("repository"));
     let limits = read_limits(root.section("limits"));
     let mut section = root.section("undo");
     let undo = UndoConfig { keep: section.take("keep", values::duration).unwrap_or(UndoConfig::default().keep) };
     section.finish();
     let drill = drill::read_host(root.section("drill"));
+    let health = health::read_host(root.section("health"));
     root.finish();
-    (repository, limits, undo, drill)
+    Config { repository, limits, undo, drill, health, ..Config::default() }
 }
 
 fn read_repository(mut section: Section<'_>) -> RepositoryConfig {

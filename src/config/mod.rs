@@ -2,7 +2,7 @@
 //! and key. A broken source file disables that source; the others go on.
 //!
 //! - [`connection`]: how to reach a server; [`uri`]: the same as a connection URI.
-//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`: the keys of the files; `schedule`: when; `reader`, `values`, `units`, `files`: how they
+//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`: the keys of the files; `schedule`: when; `reader`, `values`, `units`, `files`: how they
 //!   are read.
 //! - `problem`: what is wrong.
 
@@ -10,6 +10,7 @@ pub mod connection;
 mod daemon;
 mod drill;
 mod files;
+mod health;
 mod postgres;
 mod problem;
 mod reader;
@@ -31,6 +32,7 @@ use std::{
 pub use connection::{ConnectionKeys, ConnectionSpec, PasswordSource, Secret, SslMode};
 pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, UndoConfig};
 pub use drill::{DEFAULT_DRILL_USER, DrillConfig, DrillHost, read_assertions};
+pub use health::{HealthConfig, HealthHost, Within};
 pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use source::{SourceConfig, SourceKind};
@@ -53,6 +55,8 @@ pub struct Config {
     pub undo: UndoConfig,
     /// `[drill]`.
     pub drill: DrillHost,
+    /// `[health]`.
+    pub health: HealthHost,
     /// The sources whose files are in order.
     pub sources: BTreeMap<SourceName, SourceConfig>,
     /// What is wrong with the other sources' files, by the name of the source as far as it could be told.
@@ -91,7 +95,7 @@ pub fn load(config_dir: &Path) -> Result<Config, ConfigErrors> {
     let config = load_sources(config_dir)
         .map_err(|error| whole(&config_dir.join("sources.d"), format!("cannot be listed: {error}")))?;
     match read_main {
-        Ok((repository, limits, undo, drill)) => Ok(Config { repository, limits, undo, drill, ..config }),
+        Ok(main) => Ok(Config { sources: config.sources, broken: config.broken, ..main }),
         Err(mut problems) => {
             problems.extend(config.broken.into_values().flatten());
             Err(ConfigErrors(problems))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     drill::{self, DrillConfig},
+    health::{self, HealthConfig, Within},
     postgres::{self, PostgresConfig},
     reader::Section,
     schedule::schedule,
@@ -23,6 +24,8 @@ pub struct SourceConfig {
     pub description: String,
     /// When a timer begins a backup, as values of `OnCalendar=`; none where nothing is configured.
     pub schedule: Vec<String>,
+    /// How old the newest good backup may get, at most; judged by the schedule where absent.
+    pub rpo: Option<Within>,
     /// How long a backup may take in all.
     pub timeout: Option<Duration>,
     /// How many plaintext bytes a backup may have.
@@ -32,6 +35,8 @@ pub struct SourceConfig {
     pub suspicious_loss: u64,
     /// How its backups are drilled.
     pub drill: DrillConfig,
+    /// From when on its health is bad.
+    pub health: HealthConfig,
     /// What it is.
     pub kind: SourceKind,
 }
@@ -76,6 +81,7 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
     let enabled = root.take("enabled", values::boolean).unwrap_or(true);
     let description = root.take("description", values::text).unwrap_or_default();
     let schedule = root.take("schedule", schedule).unwrap_or_default();
+    let rpo = root.take("rpo", health::within);
     let timeout = root.take("timeout", values::duration);
     let max_size = root.take("max_size", values::size);
     if max_size == Some(0) {
@@ -88,6 +94,8 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
         postgres::read(&mut root).map(|config| SourceKind::Postgres(Box::new(config)))
     };
     let drill = drill::read(root.section("drill"), is_sqlite);
+    let health = health::read(root.section("health"));
     root.finish();
-    Some(SourceConfig { enabled, description, schedule, timeout, max_size, suspicious_loss, drill, kind: kind? })
+    let kind = kind?;
+    Some(SourceConfig { enabled, description, schedule, rpo, timeout, max_size, suspicious_loss, drill, health, kind })
 }

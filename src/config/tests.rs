@@ -83,6 +83,12 @@ concurrency = 4
 queue = 9
 compression_threads = 3
 history = 50
+[health]
+verified_within = "9d"
+drilled_within = "off"
+min_backups = 3
+full_within = "off"
+max_undo = "1GiB"
 "#;
     let config = load(directory(Some(main), &[]).path()).unwrap();
     assert_eq!(
@@ -95,6 +101,12 @@ history = 50
         }
     );
     assert_eq!(config.limits, Limits { concurrency: 4, queue: 9, compression_threads: 3, history: 50 });
+    let sources = HealthConfig {
+        verified_within: Some(Within::Time(Duration::from_secs(9 * 86_400))),
+        drilled_within: Some(Within::Off),
+        min_backups: Some(3),
+    };
+    assert_eq!(config.health, HealthHost { sources, full_within: None, max_undo: Some(1 << 30) });
 }
 
 #[test]
@@ -116,6 +128,7 @@ fn every_key_of_a_source() {
         r#"
 enabled = false
 description = "the shop"
+rpo = "4h"
 timeout = "2h"
 max_size = "1TiB"
 type = "postgresql"
@@ -136,11 +149,25 @@ exclude_schemas = ["scratch"]
 [restore]
 user = "postgres"
 password_credential = "postgres.password"
+[health]
+verified_within = "off"
+drilled_within = "30d"
 "#,
     );
     assert!(!source.enabled);
     assert_eq!(source.description, "the shop");
     assert_eq!((source.timeout, source.max_size), (Some(Duration::from_secs(7200)), Some(1 << 40)));
+    let all = HealthConfig {
+        min_backups: Some(2),
+        verified_within: Some(Within::Time(Duration::from_secs(1))),
+        ..HealthConfig::default()
+    };
+    let resolved = HealthConfig {
+        verified_within: Some(Within::Off),
+        drilled_within: Some(Within::Time(Duration::from_secs(30 * 86_400))),
+        min_backups: Some(2),
+    };
+    assert_eq!((source.rpo, source.health.or(&all)), (Some(Within::Time(Duration::from_secs(4 * 3600))), resolved));
     let reading = ConnectionSpec {
         host: "db.example".to_owned(),
         port: 6432,
@@ -274,7 +301,7 @@ fn problems_of_sources_name_file_line_and_key() {
         ),
         (
             "[limits]\nqueue = 1",
-            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, drill, enabled, exclude_databases, exclude_schemas, exclude_tables, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, schedule, sslmode, sslrootcert, suspicious_loss, timeout, type, uri, user",
+            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, drill, enabled, exclude_databases, exclude_schemas, exclude_tables, health, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, rpo, schedule, sslmode, sslrootcert, suspicious_loss, timeout, type, uri, user",
         ),
         (
             "uri = \"postgresql://h/d\"",

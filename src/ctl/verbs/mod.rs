@@ -22,6 +22,7 @@ pub(super) mod stats;
 mod status;
 mod undo;
 pub(super) mod verify;
+mod watch;
 
 use super::{
     arguments::{Arguments, Verb},
@@ -43,6 +44,9 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     }
     if let Verb::Log(log) = verb {
         return Err(log::run(log, &arguments.common));
+    }
+    if let Verb::Watch(watch) = verb {
+        return watch::run(watch, &arguments.common, output).await;
     }
     if let Verb::Source(verb) = verb {
         return source::run(verb, &arguments.common, output).await;
@@ -72,6 +76,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Log(log) => Err(log::run(log, &arguments.common)),
         Verb::Config(verb) => config::run(verb, output),
         Verb::Source(verb) => source::run(verb, &arguments.common, output).await,
+        Verb::Watch(watch) => watch::run(watch, &arguments.common, output).await,
         Verb::Reload => reload::run(&client, output).await,
     }
 }

@@ -30,7 +30,7 @@ use crate::{
             usual_duration,
         },
     },
-    model::{ErrorCode, SourceName, message_id, summary::BackupSummary},
+    model::{SourceName, message_id, summary::BackupSummary},
     repository::{Catalog, Repository},
     service::ServiceError,
     systemd::{calendar, logging},
@@ -81,7 +81,7 @@ pub(super) async fn run(arguments: &WatchArguments, common: &Common, output: &Ou
         0 => Ok(()),
         count => {
             let verb = if count == 1 { "is" } else { "are" };
-            Err(CtlError::new(ErrorCode::Failed, format!("{} {verb} wrong", human::plural(count, "thing"))))
+            Err(CtlError::findings(format!("{} {verb} wrong", human::plural(count, "thing"))))
         }
     }
 }

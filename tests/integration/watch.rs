@@ -72,6 +72,16 @@ fn a_newest_good_backup_that_is_too_old_is_noticed_without_a_daemon() {
         assert!(began.elapsed().is_ok_and(|waited| waited < LIMIT), "it does not get old");
     }
 
+    // With a folder of its own it reads what is new only, and finds the same.
+    let own = world.path().join("own");
+    std::fs::create_dir(&own).expect("make a folder");
+    for _ in 0..2 {
+        let found = watch(&world, &["--json=short", "--state-dir", own.to_str().expect("UTF-8")]).json();
+        assert_eq!(found["findings"][0]["code"], "backup-too-old");
+        let catalog = std::fs::read_to_string(own.join("catalog.jsonl")).expect("a catalog");
+        assert!(catalog.contains(&daemon.ids()[0]), "{catalog}");
+    }
+
     // A suspect one keeps nobody quiet.
     sqlite3(&file, "DELETE FROM a");
     daemon.create("app", &[]);

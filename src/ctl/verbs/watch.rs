@@ -1,7 +1,7 @@
 //! `watch`, the dead-man's switch: whether the daemon runs and answers, and whether the newest good backup of each source
 //! is not too old. It asks systemd and reads the repository; the daemon is only asked whether it answers.
 //!
-//! Invariants: whatever cannot be found out counts as wrong; every wait ends; nothing is written but what was told.
+//! Invariants: whatever cannot be found out counts as wrong; every wait ends; nothing is written but to a folder of its own.
 
 use std::{
     path::{Path, PathBuf},
@@ -52,6 +52,8 @@ const READING: Duration = Duration::from_secs(120);
 const REPEAT: Duration = Duration::from_secs(24 * 3600);
 /// The file of what was told.
 const TOLD: &str = "told.json";
+/// The file of the backups that were seen, which may be deleted at any time.
+const CATALOG: &str = "catalog.jsonl";
 
 pub(super) async fn run(arguments: &WatchArguments, common: &Common, output: &Output) -> Result<(), CtlError> {
     if common.no_daemon || common.address.is_some() || common.bus.is_some() {
@@ -60,8 +62,8 @@ pub(super) async fn run(arguments: &WatchArguments, common: &Common, output: &Ou
         return Err(CtlError::usage(message));
     }
     let to_journal = logging::connected_to_journal() && logging::init_critical("info").is_ok();
-    let (findings, sources) = look(arguments).await;
     let state = arguments.state_dir.clone().or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from));
+    let (findings, sources) = look(arguments, state.clone()).await;
     let (due, over) = remember(state.as_deref(), &findings);
     if to_journal {
         log(&findings, &due, &over);
@@ -87,7 +89,7 @@ pub(super) async fn run(arguments: &WatchArguments, common: &Common, output: &Ou
 }
 
 /// All that is wrong, and how many sources were looked at.
-async fn look(arguments: &WatchArguments) -> (Vec<Finding>, usize) {
+async fn look(arguments: &WatchArguments, state: Option<PathBuf>) -> (Vec<Finding>, usize) {
     let config = match config::load(&arguments.config_dir) {
         Ok(config) => config,
         Err(errors) => {
@@ -108,7 +110,7 @@ async fn look(arguments: &WatchArguments) -> (Vec<Finding>, usize) {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         findings.push(broken_finding(name, &problems.join("; ")));
     }
-    findings.extend(backups(config, arguments.config_dir.clone()).await);
+    findings.extend(backups(config, arguments.config_dir.clone(), state).await);
     (findings, watched)
 }
 
@@ -155,9 +157,9 @@ async fn answer() -> Result<(), String> {
 }
 
 /// What is wrong with the backups.
-async fn backups(config: Config, config_dir: PathBuf) -> Vec<Finding> {
+async fn backups(config: Config, config_dir: PathBuf, state: Option<PathBuf>) -> Vec<Finding> {
     let path = config.repository.path.clone();
-    let work = tokio::task::spawn_blocking(move || too_old(&config, &config_dir));
+    let work = tokio::task::spawn_blocking(move || too_old(&config, &config_dir, state.as_deref()));
     let unreadable = |why: String| vec![Finding::general("repository-unreadable", why)];
     match timeout(READING, work).await {
         Ok(Ok(findings)) => findings,
@@ -170,12 +172,12 @@ async fn backups(config: Config, config_dir: PathBuf) -> Vec<Finding> {
     }
 }
 
-fn too_old(config: &Config, config_dir: &Path) -> Vec<Finding> {
+fn too_old(config: &Config, config_dir: &Path, state: Option<&Path>) -> Vec<Finding> {
     let path = &config.repository.path;
     let now = now_micros();
     let mut findings = Vec::new();
     // A repository that was never made is empty: the sources have their time for the first backup.
-    let listed = match listed(path) {
+    let listed = match listed(path, state) {
         Ok(listed) => listed,
         Err(_) if is_missing(path) => Vec::new(),
         Err(error) => {
@@ -198,9 +200,17 @@ fn is_missing(path: &Path) -> bool {
     }
 }
 
-fn listed(path: &Path) -> Result<Vec<BackupSummary>, ServiceError> {
+/// The backups. Where something can be remembered, only manifests that are new are read the next time.
+fn listed(path: &Path, state: Option<&Path>) -> Result<Vec<BackupSummary>, ServiceError> {
     let repository = Repository::open_path(path)?;
-    Ok(Catalog::open(&repository, None)?.backups().into_iter().cloned().collect())
+    let cache = state.map(|state| state.join(CATALOG));
+    let catalog = Catalog::open(&repository, cache.as_deref())?;
+    if let Some(cache) = cache
+        && let Err(error) = catalog.save(&repository, &cache)
+    {
+        say(format_args!("Cannot write {}: {error}", cache.display()));
+    }
+    Ok(catalog.backups().into_iter().cloned().collect())
 }
 
 fn watched(name: &SourceName, source: &SourceConfig, file: &Path, listed: &[BackupSummary], now: u64) -> Watched {

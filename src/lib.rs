@@ -3,7 +3,7 @@
 //! The layers, an arrow only points down (see `docs/architecture.md`):
 //!
 //! ```text
-//! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill, health  ->  source, repository  ->  stream  ->  model, config
+//! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill, health, retention  ->  source, repository  ->  stream  ->  model, config
 //! ```
 //!
 //! [`statistics`] stands on [`model`] alone. Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs;
@@ -21,6 +21,7 @@ pub mod fail_point;
 pub mod health;
 pub mod model;
 pub mod repository;
+pub mod retention;
 pub mod service;
 pub mod source;
 pub mod statistics;

@@ -120,6 +120,7 @@ impl TryFrom<BackupRow> for BackupSummary {
             damaged: row.damaged,
             suspect: row.suspect,
             pin: None,
+            selection: None,
             incomplete: row.incomplete,
             description: row.description,
             tags: row.tags,

@@ -4,6 +4,7 @@ mod restore;
 mod retention;
 mod source;
 mod statistics;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ pub use restore::{RestoreArguments, RestoreVerb, UndoArguments};
 pub use retention::{ExplainArguments, PinArguments, PruneArguments, RetentionVerb, UndeleteArguments, UnpinArguments};
 pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
 pub use statistics::{DiffArguments, StatsArguments};
+pub use watch::WatchArguments;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -174,6 +176,8 @@ pub enum Verb {
     /// Look into the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look whether the daemon runs and the newest backups are not too old, without the daemon
+    Watch(WatchArguments),
     /// Let the daemon read its configuration again
     Reload,
 }

@@ -28,6 +28,8 @@ enum Kind {
     Detached,
     /// The user answered no.
     Declined,
+    /// What was looked at is not as it should be; all of it was said.
+    Findings,
 }
 
 impl CtlError {
@@ -49,6 +51,11 @@ impl CtlError {
     /// The user answered no.
     pub(crate) fn declined(message: impl Into<String>) -> Self {
         Self { kind: Kind::Declined, message: message.into() }
+    }
+
+    /// What was looked at is not as it should be; all of it was said.
+    pub(crate) fn findings(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Findings, message: message.into() }
     }
 
     /// The failure of a job, by the name that its record has.
@@ -108,6 +115,7 @@ impl CtlError {
             Kind::ReaderGone => 0,
             Kind::Detached => INTERRUPTED,
             Kind::Declined => ErrorCode::Canceled.row().exit_code,
+            Kind::Findings => ErrorCode::Failed.row().exit_code,
         }
     }
 
@@ -115,7 +123,11 @@ impl CtlError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self.kind {
             // The message of a wrong command line says all that can be said.
-            Kind::Code(ErrorCode::InvalidArgs) | Kind::ReaderGone | Kind::Detached | Kind::Declined => None,
+            Kind::Code(ErrorCode::InvalidArgs)
+            | Kind::ReaderGone
+            | Kind::Detached
+            | Kind::Declined
+            | Kind::Findings => None,
             Kind::Code(code) => Some(code.row().hint),
         }
     }

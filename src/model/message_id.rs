@@ -51,6 +51,10 @@ messages! {
     LEFTOVERS_REMOVED = "cfb9943e44dc4ed3be7de68337462027";
     /// What an interrupted restore left could not be taken away.
     LEFTOVERS_STAY = "02026c829b554546a1e7ceb1834c3ee9";
+    /// The dead-man's switch found something wrong, or finds it still.
+    WATCH_FOUND = "711504f518154a33855baf0453c754be";
+    /// What the dead-man's switch had found is over.
+    WATCH_OVER = "a2f9795b81c54173a53334b491db563d";
     /// Somebody made a call that changes or reveals something, and was let.
     CALL_ACCEPTED = "7da17c3700b04656bbcd8f76652987c7";
     /// Somebody made a call that he may not make.

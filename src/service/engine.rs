@@ -216,7 +216,7 @@ impl Engine {
     }
 
     /// What is remembered for statistics.
-    pub(super) fn remembered(&self) -> &statistics::History {
+    pub(super) fn statistics_history(&self) -> &statistics::History {
         &self.statistics
     }
 

@@ -30,5 +30,6 @@ mod sqlite_kill;
 mod sqlite_rights;
 mod statistics;
 mod suspect;
+mod watch;
 mod watching;
 mod whole_server;

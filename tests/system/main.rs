@@ -38,3 +38,4 @@ mod rpm;
 mod sandbox;
 mod sources;
 mod upgrading;
+mod watch;

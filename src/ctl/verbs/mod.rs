@@ -26,6 +26,7 @@ mod status;
 mod undelete;
 mod undo;
 pub(super) mod verify;
+mod watch;
 
 use super::{
     arguments::{Arguments, RetentionVerb, Verb},
@@ -47,6 +48,9 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     }
     if let Verb::Log(log) = verb {
         return Err(log::run(log, &arguments.common));
+    }
+    if let Verb::Watch(watch) = verb {
+        return watch::run(watch, &arguments.common, output).await;
     }
     if let Verb::Source(verb) = verb {
         return source::run(verb, &arguments.common, output).await;
@@ -80,6 +84,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Log(log) => Err(log::run(log, &arguments.common)),
         Verb::Config(verb) => config::run(verb, output),
         Verb::Source(verb) => source::run(verb, &arguments.common, output).await,
+        Verb::Watch(watch) => watch::run(watch, &arguments.common, output).await,
         Verb::Reload => reload::run(&client, output).await,
     }
 }

@@ -119,8 +119,9 @@ fn what_is_kept_is_explained_and_pins_hold() {
     for words in ["last 1 of 2", "last 2 of 2", "newest verified", "pinned (audit)", "shop: keeps 2 last"] {
         assert!(said.text().contains(words), "{words}: {said}");
     }
-    let shown = daemon.ctl(&["show", "shop@latest", "--json"]).ok();
-    assert!(shown.text().contains("\"sequence\": 5"), "{shown}");
+    let pinned = daemon.list().last().expect("a backup")["id"].as_str().expect("id").to_owned();
+    let shown = daemon.ctl(&["show", &pinned]).ok();
+    assert!(shown.text().contains("Pinned: without an end: audit"), "{shown}");
     daemon.ctl(&["pin", "shop@latest", "--until", "2020-01-01"]).fails_with(ErrorCode::InvalidArgs);
     daemon.ctl(&["retention", "explain", "other"]).fails_with(ErrorCode::NoSuchSource);
     // A source that is not configured any more keeps everything.

@@ -34,6 +34,7 @@ mod machine;
 mod memory;
 mod package;
 mod reloading;
+mod retention;
 mod rpm;
 mod sandbox;
 mod sources;

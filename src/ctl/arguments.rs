@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::{config, service::operations::VerifyLevel};
 
 pub use restore::{RestoreArguments, RestoreVerb, UndoArguments};
-pub use retention::{PinArguments, UnpinArguments};
+pub use retention::{ExplainArguments, PinArguments, PruneArguments, RetentionVerb, UndeleteArguments, UnpinArguments};
 pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
 pub use statistics::{DiffArguments, StatsArguments};
 pub use watch::WatchArguments;
@@ -148,6 +148,15 @@ pub enum Verb {
     Drill(DrillArguments),
     /// Delete backups and free their space
     Delete(DeleteArguments),
+    /// Bring deleted backups back, or list those that can be
+    Undelete(UndeleteArguments),
+    /// Delete the backups that retention does not keep, and free space
+    Prune(PruneArguments),
+    /// Look into retention
+    #[command(subcommand)]
+    Retention(RetentionVerb),
+    /// Show who needs how much of the repository's space
+    Space,
     /// Keep a backup, whatever the retention of its source says
     Pin(PinArguments),
     /// Let retention decide about a backup again
@@ -314,6 +323,9 @@ pub struct DeleteArguments {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// Free their space at once: they cannot be brought back
+    #[arg(long)]
+    pub no_undelete: bool,
 }
 
 /// `export`

@@ -23,16 +23,21 @@ use super::{
     listing,
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
-        Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
-        UndoOptions, UndoSummary, VerifyRequest,
+        Caller, CreateOptions, ListFilter, Operations, Overview, Page, PruneOptions, RestoreOptions, SourceSummary,
+        Status, UndoOptions, UndoSummary, VerifyRequest,
     },
-    pins, reading, restore,
+    pins, prune,
+    prune::Accepted,
+    reading, restore,
     selector::{Chosen, Selector},
-    statistics, verify,
+    statistics,
+    undelete::{self, Undeletable},
+    usage, verify,
 };
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
-    model::{ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
+    model::{BackupId, ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
+    repository::GcOptions,
     statistics::{diff::BackupDiff, report::Report},
 };
 
@@ -67,6 +72,7 @@ pub struct Engine {
     opening: Opening,
     jobs: Jobs,
     tending: Arc<restore::Tending>,
+    accepted: Accepted,
     statistics: statistics::History,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
@@ -91,11 +97,24 @@ impl Engine {
         let repository = config.repository.path.clone();
         let config = RwLock::new(config);
         let tending = Arc::default();
+        let accepted = Accepted::open(&folders.state);
         let units = OnceLock::new();
         let statistics = statistics::open(&folders.state, &jobs);
-        let engine =
-            Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, statistics, units, runtime });
+        let engine = Arc::new(Self {
+            folders,
+            config,
+            repository,
+            changes,
+            opening,
+            jobs,
+            tending,
+            accepted,
+            statistics,
+            units,
+            runtime,
+        });
         drill::sweep(&engine);
+        prune::begin_automatic(&engine);
         restore::begin_tending(&engine);
         statistics::begin(&engine);
         Ok(engine)
@@ -178,6 +197,17 @@ impl Engine {
         let backups = opened.backups();
         let chosen = Selector::parse(selector)?.find_or_explain(&backups, || opened.problems().to_vec())?;
         Ok((opened, chosen))
+    }
+
+    /// Under which policies prunes were let run.
+    pub(super) fn accepted_policies(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// How space is freed, at this time.
+    pub(super) fn gc_options(&self, now: u64) -> GcOptions {
+        let window = self.config().pruning.undelete.as_micros();
+        GcOptions { now, undelete_window: u64::try_from(window).unwrap_or(u64::MAX), force: false }
     }
 
     /// What wakes the one that looks after what restores leave.
@@ -342,8 +372,8 @@ impl Operations for Arc<Engine> {
         drill::submit(self, caller, backup)
     }
 
-    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
-        delete::submit(self, caller, backup)
+    fn delete(&self, caller: Caller, backup: &str, at_once: bool) -> Result<JobNumber, ServiceError> {
+        delete::submit(self, caller, backup, at_once)
     }
 
     fn pin(&self, backup: &str, until: u64, reason: &str) -> Result<(), ServiceError> {
@@ -352,6 +382,26 @@ impl Operations for Arc<Engine> {
 
     fn unpin(&self, backup: &str) -> Result<(), ServiceError> {
         pins::unpin(self, backup)
+    }
+
+    fn deleted(&self) -> Result<Vec<Undeletable>, ServiceError> {
+        undelete::list(self)
+    }
+
+    fn undelete(&self, backup: &str) -> Result<BackupId, ServiceError> {
+        undelete::undelete(self, backup)
+    }
+
+    fn prune(&self, caller: Caller, options: PruneOptions) -> Result<JobNumber, ServiceError> {
+        prune::submit(self, caller, options)
+    }
+
+    fn explain_retention(&self, source: &str, despite_clock: bool) -> Result<serde_json::Value, ServiceError> {
+        prune::explain(self, source, despite_clock)
+    }
+
+    fn describe_space(&self) -> Result<serde_json::Value, ServiceError> {
+        usage::describe(self)
     }
 
     fn export(&self, caller: Caller, backup: &str, output: File) -> Result<JobNumber, ServiceError> {

@@ -17,6 +17,7 @@ pub mod listing;
 mod opening;
 pub mod operations;
 mod pins;
+mod prune;
 pub mod reading;
 pub mod restore;
 mod runs;
@@ -25,7 +26,10 @@ mod several;
 mod state_file;
 pub mod statistics;
 mod tally;
+mod undelete;
+mod usage;
 pub mod verify;
 
 pub use create::examination;
 pub use error::ServiceError;
+pub use undelete::Undeletable;

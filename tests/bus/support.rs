@@ -19,14 +19,15 @@ use backupd::{
         manifest::Kind,
         summary::BackupSummary,
     },
+    repository::DeletedBackup,
     service::{
-        ServiceError,
+        ServiceError, Undeletable,
         changes::Changes,
         jobs::{JobEvent, JobHandle, JobLimits, JobOutcome, JobRequest, Jobs, Work},
         listing,
         operations::{
-            Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
-            UndoOptions, UndoSummary, VerifyRequest,
+            Caller, CreateOptions, ListFilter, Operations, Overview, Page, PruneOptions, RestoreOptions, SourceSummary,
+            Status, UndoOptions, UndoSummary, VerifyRequest,
         },
     },
     statistics::{
@@ -239,7 +240,7 @@ impl Operations for Simulation {
         self.start(caller, JobType::Drill, backup, self.held())
     }
 
-    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+    fn delete(&self, caller: Caller, backup: &str, _: bool) -> Result<JobNumber, ServiceError> {
         if backup == "kept" {
             return self.start(caller, JobType::Delete, backup, self.held());
         }
@@ -252,6 +253,28 @@ impl Operations for Simulation {
 
     fn unpin(&self, backup: &str) -> Result<(), ServiceError> {
         self.get(backup).map(drop)
+    }
+
+    fn deleted(&self) -> Result<Vec<Undeletable>, ServiceError> {
+        let summary = self.get("shop@latest")?;
+        let deleted = DeletedBackup { summary, at: 11, by_name: true, at_once: false };
+        Ok(vec![Undeletable { deleted, until: 12 }])
+    }
+
+    fn undelete(&self, backup: &str) -> Result<BackupId, ServiceError> {
+        self.get(backup).map(|summary| summary.id)
+    }
+
+    fn prune(&self, caller: Caller, options: PruneOptions) -> Result<JobNumber, ServiceError> {
+        self.start(caller, JobType::Prune, &options.source, self.held())
+    }
+
+    fn explain_retention(&self, source: &str, _: bool) -> Result<serde_json::Value, ServiceError> {
+        Ok(serde_json::json!({ "sources": [source] }))
+    }
+
+    fn describe_space(&self) -> Result<serde_json::Value, ServiceError> {
+        Ok(serde_json::json!({ "total_bytes": 1 }))
     }
 
     fn export(&self, caller: Caller, backup: &str, mut output: File) -> Result<JobNumber, ServiceError> {

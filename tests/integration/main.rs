@@ -21,6 +21,7 @@ mod killed_restore;
 mod no_daemon;
 mod odd_backups;
 mod regression;
+mod retention;
 mod source_verbs;
 mod sqlite;
 mod sqlite_damage;

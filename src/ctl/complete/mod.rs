@@ -120,6 +120,7 @@ fn kind(verb: &str, argument: &str) -> Option<Kind> {
         | ("delete", "backups")
         | ("diff", "from" | "to") => Kind::Backup,
         ("show" | "restore" | "export", "backup_option") => Kind::BackupOfSource,
+        ("prune" | "retention explain", "source") => Kind::Source,
         ("list", "tag") => Kind::Tag,
         ("jobs", "job") => Kind::Job,
         ("cancel", "jobs") => Kind::RunningJob,
@@ -163,7 +164,7 @@ mod tests {
             }
         }
         // Each row of the table is an argument that there is.
-        assert_eq!(found, 31);
+        assert_eq!(found, 33);
     }
 
     #[test]

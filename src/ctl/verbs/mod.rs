@@ -11,21 +11,25 @@ mod jobs;
 pub(super) mod list;
 mod log;
 mod pin;
+mod prune;
 mod reload;
 pub(super) mod restore;
 pub(super) mod restore_all;
+mod retention;
 mod schedule;
 pub(super) mod show;
 mod source;
 mod sources;
+mod space;
 pub(super) mod stats;
 mod status;
+mod undelete;
 mod undo;
 pub(super) mod verify;
 mod watch;
 
 use super::{
-    arguments::{Arguments, Verb},
+    arguments::{Arguments, RetentionVerb, Verb},
     client::Client,
     error::CtlError,
     follow::Finished,
@@ -68,6 +72,10 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Verify(arguments) => verify::run(client, output, arguments).await,
         Verb::Drill(arguments) => drill::run(client, output, arguments).await,
         Verb::Delete(arguments) => delete::run(client, output, arguments).await,
+        Verb::Undelete(arguments) => undelete::run(&client, output, arguments).await,
+        Verb::Prune(arguments) => prune::run(client, output, arguments).await,
+        Verb::Retention(RetentionVerb::Explain(arguments)) => retention::explain(&client, output, arguments).await,
+        Verb::Space => space::run(&client, output).await,
         Verb::Pin(arguments) => pin::pin(&client, output, arguments).await,
         Verb::Unpin(arguments) => pin::unpin(&client, output, arguments).await,
         Verb::Export(arguments) => export::run(client, output, arguments).await,

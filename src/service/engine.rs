@@ -292,7 +292,12 @@ impl Engine {
 
     /// The backups that are listed, none while the repository is not open.
     pub(super) fn listed_backups(&self) -> Arc<Vec<BackupSummary>> {
-        self.opening.get().map(|opened| opened.backups()).unwrap_or_default()
+        self.known_backups().unwrap_or_default()
+    }
+
+    /// The backups that are listed, if the repository is open.
+    pub(super) fn known_backups(&self) -> Option<Arc<Vec<BackupSummary>>> {
+        self.opening.get().ok().map(|opened| opened.backups())
     }
 }
 

@@ -130,11 +130,15 @@ pub(super) fn begin(engine: &Arc<Engine>) {
 
 /// Takes in the jobs that ended and the backups that are there, and are not remembered yet.
 fn take_in(engine: &Engine) {
-    let listed = engine.listed_backups();
+    let listed = engine.known_backups();
     let ended = engine.jobs().list().into_iter().map(|job| job.record).filter(|record| record.result.is_some());
-    engine
-        .statistics_history()
-        .take_in(now_micros(), |known| (known.unknown_jobs(ended), known.unknown_backups(&listed)));
+    engine.statistics_history().take_in(now_micros(), |known| {
+        let backups = listed.map_or_else(Vec::new, |listed| {
+            known.forget_gone(&listed);
+            known.unknown_backups(&listed)
+        });
+        (known.unknown_jobs(ended), backups)
+    });
 }
 
 /// Remembers that a backup was refused before there was a job: its database cannot be reached, the repository is full… What

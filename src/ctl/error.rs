@@ -28,6 +28,8 @@ enum Kind {
     Detached,
     /// The user answered no.
     Declined,
+    /// Everything is said already; this is only the exit code of a monitoring plugin.
+    Health(u8),
 }
 
 impl CtlError {
@@ -61,6 +63,11 @@ impl CtlError {
     pub(crate) fn io(attempted: impl fmt::Display, error: &io::Error) -> Self {
         let code = if error.kind() == io::ErrorKind::StorageFull { ErrorCode::NoSpace } else { ErrorCode::Io };
         Self::new(code, format!("{attempted}: {error}"))
+    }
+
+    /// No failure: health is not good, which was printed.
+    pub(crate) fn health(exit_code: u8) -> Self {
+        Self { kind: Kind::Health(exit_code), message: String::new() }
     }
 
     /// A failure to write standard output.
@@ -98,7 +105,7 @@ impl CtlError {
     }
 
     pub(crate) fn is_silent(&self) -> bool {
-        self.kind == Kind::ReaderGone
+        matches!(self.kind, Kind::ReaderGone | Kind::Health(_))
     }
 
     /// The exit code, as documented in backupctl(1).
@@ -107,6 +114,7 @@ impl CtlError {
             Kind::Code(code) => code.row().exit_code,
             Kind::ReaderGone => 0,
             Kind::Detached => INTERRUPTED,
+            Kind::Health(code) => code,
             Kind::Declined => ErrorCode::Canceled.row().exit_code,
         }
     }
@@ -115,7 +123,11 @@ impl CtlError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self.kind {
             // The message of a wrong command line says all that can be said.
-            Kind::Code(ErrorCode::InvalidArgs) | Kind::ReaderGone | Kind::Detached | Kind::Declined => None,
+            Kind::Code(ErrorCode::InvalidArgs)
+            | Kind::ReaderGone
+            | Kind::Health(_)
+            | Kind::Detached
+            | Kind::Declined => None,
             Kind::Code(code) => Some(code.row().hint),
         }
     }

@@ -19,6 +19,7 @@ use super::{
     drill::DrillUnits,
     early::EarlyChecks,
     error::ServiceError,
+    health,
     jobs::{JobLimits, Jobs},
     listing,
     opening::{Opened, Opening, RepositoryStatus},
@@ -32,6 +33,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
+    health::Report,
     model::{ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
 };
 
@@ -66,6 +68,7 @@ pub struct Engine {
     opening: Opening,
     jobs: Jobs,
     tending: Arc<restore::Tending>,
+    health: Arc<health::Watch>,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
     runtime: Handle,
@@ -89,10 +92,13 @@ impl Engine {
         let repository = config.repository.path.clone();
         let config = RwLock::new(config);
         let tending = Arc::default();
+        let health = Arc::default();
         let units = OnceLock::new();
-        let engine = Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, units, runtime });
+        let engine =
+            Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, health, units, runtime });
         drill::sweep(&engine);
         restore::begin_tending(&engine);
+        health::begin(&engine);
         Ok(engine)
     }
 
@@ -178,6 +184,27 @@ impl Engine {
     /// What wakes the one that looks after what restores leave.
     pub(super) fn tending(&self) -> &Arc<restore::Tending> {
         &self.tending
+    }
+
+    /// The health of the backups.
+    #[must_use]
+    pub fn health_watch(&self) -> &Arc<health::Watch> {
+        &self.health
+    }
+
+    /// Where the repository is.
+    pub(super) fn repository_path(&self) -> &std::path::Path {
+        &self.repository
+    }
+
+    /// What is known of the repository; asks nobody.
+    pub(super) fn repository_status(&self) -> RepositoryStatus {
+        self.opening.status()
+    }
+
+    /// Waits until the first attempt to open the repository is over.
+    pub(super) async fn opened(&self) {
+        self.opening.settled().await;
     }
 
     /// States what starts the units of drills. Later calls change nothing.
@@ -406,6 +433,18 @@ impl Operations for Arc<Engine> {
         }
     }
 
+    fn health(&self, source: &str) -> Result<Report, ServiceError> {
+        let config = self.config();
+        if source.is_empty() {
+            return Ok((*health::report(self)).clone());
+        }
+        let known = config.sources.keys().any(|name| name.as_str() == source) || config.broken.contains_key(source);
+        if !known {
+            return Err(ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {source:?}")));
+        }
+        Ok(health::report(self).of_source(source))
+    }
+
     fn overview(&self) -> Overview {
         let RepositoryStatus { state, problem, backups } = self.opening.status();
         Overview {
@@ -413,6 +452,7 @@ impl Operations for Arc<Engine> {
             repository_state: state.to_owned(),
             repository_problem: problem,
             backups,
+            health: self.health.current().severity,
             config_problems: self.config().problems().map(ToString::to_string).collect(),
         }
     }

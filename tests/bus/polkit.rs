@@ -244,6 +244,7 @@ fn calls() -> Vec<Call> {
             vec!["sa{sv}t", "shop@latest", "1", "reason", "s", "audit", "0"],
             found.clone(),
         ),
+        ("org.backupd1.Health GetHealth", vec!["st", "shop", "0"], vec![("source", "shop")]),
         ("org.backupd1.Retention UnpinBackup", vec!["st", "shop@latest", "0"], found),
     ]
 }

@@ -13,6 +13,7 @@ use std::{
 
 use backupd::{
     bus::server::Server,
+    health::Report,
     model::{
         BackupId, ErrorCode,
         job::{JobNumber, JobType, Phase},
@@ -70,6 +71,7 @@ impl Simulation {
             repository_state: "ready".to_owned(),
             repository_problem: String::new(),
             backups: 1,
+            health: backupd::health::Severity::Warning,
             config_problems: vec!["a problem".to_owned()],
         };
         let (overview, next) = (Mutex::new(overview), Mutex::new(None));
@@ -239,6 +241,13 @@ impl Operations for Simulation {
             return self.start(caller, JobType::Delete, backup, self.held());
         }
         Err(ServiceError::new(ErrorCode::NoSuchBackup, format!("no backup {backup:?}")))
+    }
+
+    fn health(&self, source: &str) -> Result<Report, ServiceError> {
+        if !source.is_empty() && self.source(source).is_none() {
+            return Err(ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {source:?}")));
+        }
+        Ok(Report { severity: self.overview.lock().unwrap().health, ..Report::default() })
     }
 
     fn pin(&self, backup: &str, _: u64, _: &str) -> Result<(), ServiceError> {

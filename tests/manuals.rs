@@ -79,6 +79,21 @@ fn documented(page: &str, from: &str, to: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn every_code_of_health_is_documented_with_its_meaning() {
+    let page = fs::read_to_string(&pages()[0]).unwrap();
+    let part = page.split_once("\n.SH HEALTH\n").unwrap().1.split("\n.SH ").next().unwrap();
+    let documented: Vec<(&str, String)> = part
+        .split("\n.TP\n.B ")
+        .skip(1)
+        .map(|entry| entry.split_once('\n').unwrap())
+        .map(|(code, text)| (code, text.trim().replace("\\-", "-").replace("\\fI", "`").replace("\\fR", "`")))
+        .collect();
+    let known: Vec<(&str, String)> =
+        backupd::health::Code::ALL.iter().map(|code| (code.name(), code.meaning().to_owned())).collect();
+    assert_eq!(documented, known);
+}
+
+#[test]
 fn every_key_of_the_configuration_is_documented_and_no_other() {
     let page = fs::read_to_string(&pages()[2]).unwrap();
     let source = ".SH SOURCES";

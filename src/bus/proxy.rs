@@ -201,6 +201,17 @@ pub trait Job {
     fn result(&self) -> zbus::Result<String>;
 }
 
+/// Whether the backups are as they should be.
+#[zbus::proxy(interface = "org.backupd1.Health", default_service = "org.backupd1", default_path = "/org/backupd1")]
+pub trait Health {
+    /// What was found, as JSON.
+    fn get_health(&self, source: &str, flags: u64) -> zbus::Result<String>;
+
+    /// The worst of it: `ok`, `warning`, `critical` or `unknown`.
+    #[zbus(property)]
+    fn health(&self) -> zbus::Result<String>;
+}
+
 /// What stays and what goes.
 #[zbus::proxy(interface = "org.backupd1.Retention", default_service = "org.backupd1", default_path = "/org/backupd1")]
 pub trait Retention {

@@ -1,5 +1,6 @@
 //! The command line of `backupctl`.
 
+mod health;
 mod restore;
 mod retention;
 mod source;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::{config, service::operations::VerifyLevel};
 
+pub use health::HealthArguments;
 pub use restore::{RestoreArguments, RestoreVerb, UndoArguments};
 pub use retention::{ExplainArguments, PinArguments, PruneArguments, RetentionVerb, UndeleteArguments, UnpinArguments};
 pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
@@ -128,6 +130,8 @@ pub enum Verb {
     /// Add, remove, enable or disable a source
     #[command(subcommand)]
     Source(SourceVerb),
+    /// Say whether the backups are as they should be; the exit code is that of a monitoring plugin
+    Health(HealthArguments),
     /// Show when sources were and will be backed up by their timers
     Schedule,
     /// Take a backup of a source

@@ -30,6 +30,8 @@ enum Kind {
     Declined,
     /// What was looked at is not as it should be; all of it was said.
     Findings,
+    /// Everything is said already; this is only the exit code of a monitoring plugin.
+    Health(u8),
 }
 
 impl CtlError {
@@ -70,6 +72,11 @@ impl CtlError {
         Self::new(code, format!("{attempted}: {error}"))
     }
 
+    /// No failure: health is not good, which was printed.
+    pub(crate) fn health(exit_code: u8) -> Self {
+        Self { kind: Kind::Health(exit_code), message: String::new() }
+    }
+
     /// A failure to write standard output.
     pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -105,7 +112,7 @@ impl CtlError {
     }
 
     pub(crate) fn is_silent(&self) -> bool {
-        self.kind == Kind::ReaderGone
+        matches!(self.kind, Kind::ReaderGone | Kind::Health(_))
     }
 
     /// The exit code, as documented in backupctl(1).
@@ -114,6 +121,7 @@ impl CtlError {
             Kind::Code(code) => code.row().exit_code,
             Kind::ReaderGone => 0,
             Kind::Detached => INTERRUPTED,
+            Kind::Health(code) => code,
             Kind::Declined => ErrorCode::Canceled.row().exit_code,
             Kind::Findings => ErrorCode::Failed.row().exit_code,
         }
@@ -125,6 +133,7 @@ impl CtlError {
             // The message of a wrong command line says all that can be said.
             Kind::Code(ErrorCode::InvalidArgs)
             | Kind::ReaderGone
+            | Kind::Health(_)
             | Kind::Detached
             | Kind::Declined
             | Kind::Findings => None,

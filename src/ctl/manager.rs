@@ -74,6 +74,9 @@ methods! {
         cancel_job = "CancelJob"(id: u64, flags: u64) -> ();
         reload = "Reload"(flags: u64) -> ();
     }
+    interface "Health" {
+        get_health = "GetHealth"(source: &str, flags: u64) -> String;
+    }
     interface "Retention" {
         pin_backup = "PinBackup"(backup: &str, options: &Options<'_>, flags: u64) -> ();
         unpin_backup = "UnpinBackup"(backup: &str, flags: u64) -> ();

@@ -41,6 +41,8 @@ messages! {
     REPOSITORY_LOCKED = "c3cbf47b40fb4072827e85d9d41271b7";
     /// The daemon could not start, or something ended it.
     DAEMON_FAILED = "d7e4aa50e76a4066a8644aa388b35e64";
+    /// Something about the health of the backups changed: it came, got better or worse, or is over.
+    HEALTH_CHANGED = "5e0f3a7b9d1c4c52a6a8f1be37c24d90";
     /// The configuration was read again.
     RELOADED = "84084d6e0d684e10b73f695cc8385667";
     /// The configuration could not be read again; the old one stays.

@@ -19,6 +19,7 @@ use super::{
     drill::DrillUnits,
     early::EarlyChecks,
     error::ServiceError,
+    health,
     jobs::{JobLimits, Jobs},
     listing,
     opening::{Opened, Opening, RepositoryStatus},
@@ -36,6 +37,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
+    health::Report as HealthReport,
     model::{BackupId, ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
     repository::GcOptions,
     statistics::{diff::BackupDiff, report::Report},
@@ -74,6 +76,7 @@ pub struct Engine {
     tending: Arc<restore::Tending>,
     accepted: Accepted,
     statistics: statistics::History,
+    health: Arc<health::Watch>,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
     runtime: Handle,
@@ -98,6 +101,7 @@ impl Engine {
         let config = RwLock::new(config);
         let tending = Arc::default();
         let accepted = Accepted::open(&folders.state);
+        let health = Arc::default();
         let units = OnceLock::new();
         let statistics = statistics::open(&folders.state, &jobs);
         let engine = Arc::new(Self {
@@ -110,6 +114,7 @@ impl Engine {
             tending,
             accepted,
             statistics,
+            health,
             units,
             runtime,
         });
@@ -117,6 +122,7 @@ impl Engine {
         prune::begin_automatic(&engine);
         restore::begin_tending(&engine);
         statistics::begin(&engine);
+        health::begin(&engine);
         Ok(engine)
     }
 
@@ -218,6 +224,27 @@ impl Engine {
     /// What is remembered for statistics.
     pub(super) fn statistics_history(&self) -> &statistics::History {
         &self.statistics
+    }
+
+    /// The health of the backups.
+    #[must_use]
+    pub fn health_watch(&self) -> &Arc<health::Watch> {
+        &self.health
+    }
+
+    /// Where the repository is.
+    pub(super) fn repository_path(&self) -> &std::path::Path {
+        &self.repository
+    }
+
+    /// What is known of the repository; asks nobody.
+    pub(super) fn repository_status(&self) -> RepositoryStatus {
+        self.opening.status()
+    }
+
+    /// Waits until the first attempt to open the repository is over.
+    pub(super) async fn opened(&self) {
+        self.opening.settled().await;
     }
 
     /// States what starts the units of drills. Later calls change nothing.
@@ -480,6 +507,18 @@ impl Operations for Arc<Engine> {
         }
     }
 
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError> {
+        let config = self.config();
+        if source.is_empty() {
+            return Ok((*health::report(self)).clone());
+        }
+        let known = config.sources.keys().any(|name| name.as_str() == source) || config.broken.contains_key(source);
+        if !known {
+            return Err(ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {source:?}")));
+        }
+        Ok(health::report(self).of_source(source))
+    }
+
     fn overview(&self) -> Overview {
         let RepositoryStatus { state, problem, backups } = self.opening.status();
         Overview {
@@ -487,6 +526,7 @@ impl Operations for Arc<Engine> {
             repository_state: state.to_owned(),
             repository_problem: problem,
             backups,
+            health: self.health.current().severity,
             config_problems: self.config().problems().map(ToString::to_string).collect(),
         }
     }

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod error;
 pub mod export;
 mod export_output;
+pub mod health;
 pub mod jobs;
 mod known_repository;
 pub mod listing;

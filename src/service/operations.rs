@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{changes::Changes, error::ServiceError, jobs::Jobs, undelete::Undeletable};
 use crate::{
+    health::{Report as HealthReport, Severity},
     model::{BackupId, RunId, job::JobNumber, manifest::Selection, summary::BackupSummary},
     statistics::{diff::BackupDiff, report::Report},
 };
@@ -217,6 +218,8 @@ pub struct Overview {
     pub repository_problem: String,
     /// See [`Status::backups`].
     pub backups: u64,
+    /// The worst of all findings, as they were looked at last.
+    pub health: Severity,
     /// See [`Status::config_problems`].
     pub config_problems: Vec<String>,
 }
@@ -391,6 +394,12 @@ pub trait Operations: Send + Sync {
     /// Whether [`Operations::list`], [`Operations::get`], [`Operations::sources`] and the table of jobs answer from
     /// memory, at once, so that they may be called where nothing may wait.
     fn answers_at_once(&self) -> bool;
+
+    /// The health of the backups: of one source with what concerns all of them, or of everything where `source` is empty.
+    ///
+    /// # Errors
+    /// `NoSuchSource`.
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError>;
 
     /// The daemon at a glance. Asks the repository's file system whether it is there.
     fn status(&self) -> Status;

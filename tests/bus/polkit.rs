@@ -244,6 +244,7 @@ fn calls() -> Vec<Call> {
             vec!["sa{sv}t", "shop@latest", "1", "reason", "s", "audit", "0"],
             found.clone(),
         ),
+        ("org.backupd1.Health GetHealth", vec!["st", "shop", "0"], vec![("source", "shop")]),
         (
             "org.backupd1.Retention Prune",
             vec!["a{sv}t", "2", "source", "s", "shop", "force", "b", "true", "0"],

@@ -13,6 +13,7 @@ use std::{
 
 use backupd::{
     bus::server::Server,
+    health::Report as HealthReport,
     model::{
         BackupId, ErrorCode,
         job::{JobNumber, JobType, Phase},
@@ -76,6 +77,7 @@ impl Simulation {
             repository_state: "ready".to_owned(),
             repository_problem: String::new(),
             backups: 1,
+            health: backupd::health::Severity::Warning,
             config_problems: vec!["a problem".to_owned()],
         };
         let (overview, next) = (Mutex::new(overview), Mutex::new(None));
@@ -245,6 +247,13 @@ impl Operations for Simulation {
             return self.start(caller, JobType::Delete, backup, self.held());
         }
         Err(ServiceError::new(ErrorCode::NoSuchBackup, format!("no backup {backup:?}")))
+    }
+
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError> {
+        if !source.is_empty() && self.source(source).is_none() {
+            return Err(ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {source:?}")));
+        }
+        Ok(HealthReport { severity: self.overview.lock().unwrap().health, ..HealthReport::default() })
     }
 
     fn pin(&self, backup: &str, _: u64, _: &str) -> Result<(), ServiceError> {

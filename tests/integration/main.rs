@@ -15,6 +15,7 @@ mod drill_failures;
 mod export;
 mod failures;
 mod harness;
+mod health;
 mod in_place;
 mod in_place_load;
 mod killed_restore;

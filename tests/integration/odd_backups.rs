@@ -11,14 +11,14 @@ use backupd::model::error_code::ErrorCode;
 use crate::common::{MORE_EVENTS, Server, World, assert_same_database, run, wait_until};
 
 /// The folder of the backup `id` of the source `shop`.
-fn folder_of(world: &World, id: &str) -> PathBuf {
+pub(super) fn folder_of(world: &World, id: &str) -> PathBuf {
     let folders = fs::read_dir(world.repository().join("backups/shop/_")).expect("the backups of the source");
     let mut folders = folders.map(|entry| entry.expect("an entry").path());
     folders.find(|path| path.to_string_lossy().ends_with(id)).expect("the backup's folder")
 }
 
 /// Copies a backup under another time, with another text in its manifest; gives the copy's id, the hash of the new text.
-fn copy_with(folder: &Path, utc: &str, edit: impl Fn(String) -> String) -> String {
+pub(super) fn copy_with(folder: &Path, utc: &str, edit: impl Fn(String) -> String) -> String {
     let manifest = edit(fs::read_to_string(folder.join("manifest.json")).expect("the manifest"));
     let copy = folder.with_file_name("copy");
     run(Command::new("cp").arg("-r").arg(folder).arg(&copy)).ok();

@@ -112,9 +112,9 @@ fn attach(argument: Arg, verb: &str, daemon: &Arc<Daemon>) -> Arg {
 /// What an argument of a verb names.
 fn kind(verb: &str, argument: &str) -> Option<Kind> {
     Some(match (verb, argument) {
-        ("create" | "list", "source") | ("list", "source_option") | ("verify" | "log" | "stats", "source") => {
-            Kind::Source
-        }
+        ("create" | "list", "source")
+        | ("list", "source_option")
+        | ("verify" | "log" | "health" | "stats", "source") => Kind::Source,
         ("show" | "restore" | "export", "of_source") => Kind::Source,
         ("show" | "restore" | "export" | "verify" | "drill" | "pin" | "unpin", "backup")
         | ("delete", "backups")
@@ -164,7 +164,7 @@ mod tests {
             }
         }
         // Each row of the table is an argument that there is.
-        assert_eq!(found, 33);
+        assert_eq!(found, 34);
     }
 
     #[test]

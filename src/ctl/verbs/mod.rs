@@ -7,6 +7,7 @@ mod delete;
 pub(super) mod diff;
 mod drill;
 pub(super) mod export;
+mod health;
 mod jobs;
 pub(super) mod list;
 mod log;
@@ -58,10 +59,14 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     if let Some(repository) = arguments.offline_repository().map_err(CtlError::usage)? {
         return no_daemon::run(verb, repository, output).await;
     }
+    if let Verb::Health(health) = verb {
+        return health::run(&arguments.common, output, health).await;
+    }
     let client = Client::connect(&arguments.common).await?;
     match verb {
         Verb::Status => status::run(&client, output).await,
         Verb::Sources => sources::run(&client, output).await,
+        Verb::Health(health) => health::run(&arguments.common, output, health).await,
         Verb::Schedule => schedule::run(&client, output).await,
         Verb::Create(arguments) => create::run(client, output, arguments).await,
         Verb::List(arguments) => list::run(&client, output, arguments).await,

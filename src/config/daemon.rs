@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Config, drill, health, reader::Section, values};
+use super::{Config, drill, health, metrics, reader::Section, values};
 use crate::model::manifest::{Codec, CodecName};
 
 /// The repository where none is configured.
@@ -73,8 +73,9 @@ pub(super) fn read(mut root: Section<'_>) -> Config {
     section.finish();
     let drill = drill::read_host(root.section("drill"));
     let health = health::read_host(root.section("health"));
+    let metrics = metrics::read(root.section("metrics"));
     root.finish();
-    Config { repository, limits, undo, drill, health, ..Config::default() }
+    Config { repository, limits, undo, drill, health, metrics, ..Config::default() }
 }
 
 fn read_repository(mut section: Section<'_>) -> RepositoryConfig {

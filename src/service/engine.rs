@@ -21,7 +21,7 @@ use super::{
     error::ServiceError,
     health,
     jobs::{JobLimits, Jobs},
-    listing,
+    listing, metrics,
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
         Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
@@ -98,6 +98,8 @@ impl Engine {
             Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, health, units, runtime });
         drill::sweep(&engine);
         restore::begin_tending(&engine);
+        // First, so that it has the first report too.
+        metrics::begin(&engine);
         health::begin(&engine);
         Ok(engine)
     }

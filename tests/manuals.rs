@@ -102,14 +102,14 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     let with = |more: BTreeSet<String>| of_all.union(&more).cloned().collect::<BTreeSet<String>>();
 
     let (drill, health, retention) = (".SS [drill]", ".SS [health]", ".SS [retention]");
-    let daemon = ["repository", "limits", "undo", "drill", "retention", "health"]
+    let daemon = ["repository", "limits", "undo", "drill", "retention", "health", "metrics"]
         .map(|table| format!("[{table}]\nunknown_to_all = 1\n"));
     let daemon = daemon.concat();
     let daemon = daemon.as_str();
     let tables = known("backupd.toml", "unknown_to_all = 1\n", "");
     assert_eq!(
         tables.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["drill", "health", "limits", "repository", "retention", "undo"]
+        ["drill", "health", "limits", "metrics", "repository", "retention", "undo"]
     );
     let repository = documented(&page, ".SS [repository]", ".SS [limits]");
     assert_eq!(known("backupd.toml", daemon, "repository."), repository);
@@ -117,7 +117,8 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     assert_eq!(known("backupd.toml", daemon, "undo."), documented(&page, ".SS [undo]", drill));
     assert_eq!(known("backupd.toml", daemon, "drill."), documented(&page, drill, retention));
     assert_eq!(known("backupd.toml", daemon, "retention."), documented(&page, retention, health));
-    assert_eq!(known("backupd.toml", daemon, "health."), documented(&page, health, source));
+    assert_eq!(known("backupd.toml", daemon, "health."), documented(&page, health, ".SS [metrics]"));
+    assert_eq!(known("backupd.toml", daemon, "metrics."), documented(&page, ".SS [metrics]", source));
 
     let file = "sources.d/shop.toml";
     let mut keys = with(documented(&page, postgres, restore));

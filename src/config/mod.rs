@@ -2,7 +2,7 @@
 //! and key. A broken source file disables that source; the others go on.
 //!
 //! - [`connection`]: how to reach a server; [`uri`]: the same as a connection URI.
-//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`: the keys of the files; `schedule`: when; `reader`, `values`, `units`, `files`: how they
+//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`, `metrics`: the keys of the files; `schedule`: when; `reader`, `values`, `units`, `files`: how they
 //!   are read.
 //! - `problem`: what is wrong.
 
@@ -11,6 +11,7 @@ mod daemon;
 mod drill;
 mod files;
 mod health;
+mod metrics;
 mod postgres;
 mod problem;
 mod reader;
@@ -34,6 +35,7 @@ pub use connection::{ConnectionKeys, ConnectionSpec, PasswordSource, Secret, Ssl
 pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, UndoConfig};
 pub use drill::{DEFAULT_DRILL_USER, DrillConfig, DrillHost, read_assertions};
 pub use health::{HealthConfig, HealthHost, Within};
+pub use metrics::MetricsConfig;
 pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use retention::{RetentionHost, RetentionKeys, RetentionPolicy};
@@ -63,6 +65,8 @@ pub struct Config {
     pub pruning: RetentionHost,
     /// `[health]`.
     pub health: HealthHost,
+    /// `[metrics]`.
+    pub metrics: MetricsConfig,
     /// The sources whose files are in order.
     pub sources: BTreeMap<SourceName, SourceConfig>,
     /// What is wrong with the other sources' files, by the name of the source as far as it could be told.

@@ -21,7 +21,7 @@ use super::{
     error::ServiceError,
     health,
     jobs::{JobLimits, Jobs},
-    listing,
+    listing, metrics,
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
         Caller, CreateOptions, ListFilter, Operations, Overview, Page, PruneOptions, RestoreOptions, SourceSummary,
@@ -122,6 +122,8 @@ impl Engine {
         prune::begin_automatic(&engine);
         restore::begin_tending(&engine);
         statistics::begin(&engine);
+        // First, so that it has the first report too.
+        metrics::begin(&engine);
         health::begin(&engine);
         Ok(engine)
     }

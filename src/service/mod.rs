@@ -15,6 +15,7 @@ pub mod health;
 pub mod jobs;
 mod known_repository;
 pub mod listing;
+mod metrics;
 mod opening;
 pub mod operations;
 mod pins;

@@ -107,23 +107,19 @@ fn proofs_that_are_too_old() {
 
 #[test]
 fn backups_that_fail_and_succeed_again() {
-    let (world, database) = world(10);
+    let (world, database) = world(1000);
     let daemon = world.start();
     daemon.create("shop", &[]);
-    // It fails in its early checks, which is no job; in a job it fails where the file is no database any more.
-    let whole = fs::read(&database).expect("the database");
-    let mut torn = whole.clone();
-    torn.truncate(4096);
-    torn[200..].fill(0xff);
-    fs::write(&database, &torn).expect("tear the database");
-    let failed = daemon.ctl(&["create", "shop"]);
-    assert!(!failed.status.success(), "{failed}");
-    let jobs = daemon.ctl(&["jobs", "--json=short"]).ok().json();
-    let ended_badly = jobs.as_array().expect("jobs").iter().any(|job| job["result"] == "failed");
-    if ended_badly {
-        assert_eq!(finds(&daemon, &["BackupFailed"]), 1);
-    }
-    fs::write(&database, &whole).expect("mend the database");
+    let source = sqlite_source(&database);
+    world.source("shop", &format!("{source}max_size = \"100B\"\n"));
+    daemon.ctl(&["reload"]).ok();
+    let create = || assert!(!daemon.ctl(&["create", "shop"]).status.success());
+    create();
+    assert_eq!(finds(&daemon, &["BackupFailed"]), 1);
+    create();
+    assert_eq!(finds(&daemon, &["BackupFailed"]), 2, "twice in a row is more than a bad moment");
+    world.source("shop", &source);
+    daemon.ctl(&["reload"]).ok();
     daemon.create("shop", &[]);
     assert_eq!(finds(&daemon, &[]), 0);
 }
@@ -278,7 +274,7 @@ fn undo_copies_that_take_space() {
     let main = |more: &str| format!("[repository]\npath = \"{}\"\n{more}", world.repository().display());
     let daemon = world.start();
     daemon.create("shop", &[]);
-    daemon.ctl(&["restore", "shop@latest", "--in-place", "--no-backup", "--yes"]).ok();
+    daemon.ctl(&["restore", "shop@latest", "--replace", "--no-backup", "--yes"]).ok();
     assert!(database.is_file());
     assert_eq!(finds(&daemon, &[]), 0);
     world.configure(&main("[health]\nmax_undo = \"1kB\"\n"));
@@ -301,4 +297,23 @@ fn too_little_space() {
     world.configure(&main("reserve = \"1MiB\"\n"));
     daemon.ctl(&["reload"]).ok();
     assert_eq!(finds(&daemon, &[]), 0);
+}
+
+#[test]
+fn figures_for_prometheus_follow_what_happens() {
+    let (world, _) = world(10);
+    let file = world.path().join("backupd.prom");
+    let main = format!("[repository]\npath = \"{}\"\n[metrics]\n", world.repository().display());
+    world.configure(&format!("{main}textfile = \"{}\"\n", file.display()));
+    let daemon = world.start();
+    daemon.create("shop", &[]);
+    let text = || fs::read_to_string(&file).unwrap_or_default();
+    wait_until("the backup is in the figures", || {
+        text().contains("backupd_jobs_total{source=\"shop\",type=\"create\",result=\"done\"} 1\n")
+            && text().contains("backupd_last_backup_rows{source=\"shop\"} 10\n")
+            && text().contains("backupd_last_success_timestamp_seconds{source=\"shop\"} ")
+            && text().contains("backupd_source_health_status{source=\"shop\"} 0\n")
+    });
+    assert_eq!(fs::metadata(&file).expect("the file").permissions().mode() & 0o777, 0o644);
+    run(Command::new("sh").arg("-c").arg(format!("promtool check metrics < '{}'", file.display()))).ok();
 }

@@ -61,7 +61,8 @@ fn the_timer_of_health_turns_red_and_green(system: &System) {
     system.sh("sed -i '1i rpo = \"1s\"' /etc/backupd/sources.d/shop.toml && systemctl reload backupd");
     system.wait_for("systemctl --quiet is-failed backupd-health.service");
     assert_eq!(system.property("backupd-health.service", "ExecMainStatus"), "2");
-    let told = system.sh("journalctl --no-pager -o cat -u backupd-health.service | grep '^BACKUPD CRITICAL' | tail -n 1");
+    let told =
+        system.sh("journalctl --no-pager -o cat -u backupd-health.service | grep '^BACKUPD CRITICAL' | tail -n 1");
     assert!(told.contains("shop"), "{told}");
     system.sh("sed -i '1d' /etc/backupd/sources.d/shop.toml && systemctl reload backupd");
     system.wait_for("[ $(systemctl show --value -p Result backupd-health.service) = success ]");

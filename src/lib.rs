@@ -3,11 +3,11 @@
 //! The layers, an arrow only points down (see `docs/architecture.md`):
 //!
 //! ```text
-//! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill, health  ->  source, repository  ->  stream  ->  model, config
+//! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill, health, retention  ->  source, repository  ->  stream  ->  model, config
 //! ```
 //!
-//! Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs; [`stream`] knows no database; [`model`]
-//! does no I/O.
+//! [`statistics`] stands on [`model`] alone. Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs;
+//! [`stream`] knows no database; [`model`] does no I/O.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
@@ -21,7 +21,9 @@ pub mod fail_point;
 pub mod health;
 pub mod model;
 pub mod repository;
+pub mod retention;
 pub mod service;
 pub mod source;
+pub mod statistics;
 pub mod stream;
 pub mod systemd;

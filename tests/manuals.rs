@@ -101,37 +101,40 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     let of_all = documented(&page, source, postgres);
     let with = |more: BTreeSet<String>| of_all.union(&more).cloned().collect::<BTreeSet<String>>();
 
-    let (drill, health) = (".SS [drill]", ".SS [health]");
-    let daemon = ["repository", "limits", "undo", "drill", "health", "metrics"]
+    let (drill, health, retention) = (".SS [drill]", ".SS [health]", ".SS [retention]");
+    let daemon = ["repository", "limits", "undo", "drill", "retention", "health", "metrics"]
         .map(|table| format!("[{table}]\nunknown_to_all = 1\n"));
     let daemon = daemon.concat();
     let daemon = daemon.as_str();
     let tables = known("backupd.toml", "unknown_to_all = 1\n", "");
     assert_eq!(
         tables.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["drill", "health", "limits", "metrics", "repository", "undo"]
+        ["drill", "health", "limits", "metrics", "repository", "retention", "undo"]
     );
     let repository = documented(&page, ".SS [repository]", ".SS [limits]");
     assert_eq!(known("backupd.toml", daemon, "repository."), repository);
     assert_eq!(known("backupd.toml", daemon, "limits."), documented(&page, ".SS [limits]", ".SS [undo]"));
     assert_eq!(known("backupd.toml", daemon, "undo."), documented(&page, ".SS [undo]", drill));
-    assert_eq!(known("backupd.toml", daemon, "drill."), documented(&page, drill, health));
+    assert_eq!(known("backupd.toml", daemon, "drill."), documented(&page, drill, retention));
+    assert_eq!(known("backupd.toml", daemon, "retention."), documented(&page, retention, health));
     assert_eq!(known("backupd.toml", daemon, "health."), documented(&page, health, ".SS [metrics]"));
     assert_eq!(known("backupd.toml", daemon, "metrics."), documented(&page, ".SS [metrics]", source));
 
     let file = "sources.d/shop.toml";
     let mut keys = with(documented(&page, postgres, restore));
     // The tables that have sections of their own.
-    keys.extend(["restore", "drill", "health"].map(str::to_owned));
+    keys.extend(["restore", "drill", "retention", "health"].map(str::to_owned));
     assert_eq!(known(file, "type = \"postgresql\"\ndatabase = \"shop\"\nunknown_to_all = 1\n", ""), keys);
     let in_restore = "type = \"postgresql\"\ndatabase = \"shop\"\n[restore]\nunknown_to_all = 1\n";
     assert_eq!(known(file, in_restore, "restore."), documented(&page, restore, drill));
     let in_drill = "type = \"postgresql\"\ndatabase = \"shop\"\n[drill]\nunknown_to_all = 1\n";
     let of_sources = page.split_once(restore).unwrap().1;
-    assert_eq!(known(file, in_drill, "drill."), documented(of_sources, drill, health));
+    assert_eq!(known(file, in_drill, "drill."), documented(of_sources, drill, retention));
+    let in_retention = "type = \"postgresql\"\ndatabase = \"shop\"\n[retention]\nunknown_to_all = 1\n";
+    assert_eq!(known(file, in_retention, "retention."), documented(of_sources, retention, health));
     let in_health = "type = \"postgresql\"\ndatabase = \"shop\"\n[health]\nunknown_to_all = 1\n";
     assert_eq!(known(file, in_health, "health."), documented(of_sources, health, sqlite));
     let mut keys = with(documented(&page, sqlite, ".SH EXAMPLE"));
-    keys.extend(["drill", "health"].map(str::to_owned));
+    keys.extend(["drill", "retention", "health"].map(str::to_owned));
     assert_eq!(known(file, "type = \"sqlite\"\npath = \"/x\"\nunknown_to_all = 1\n", ""), keys);
 }

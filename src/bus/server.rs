@@ -36,6 +36,7 @@ use super::{
     objects::Objects,
     retention::Retention,
     session::Session,
+    statistics::Statistics,
 };
 use crate::{
     model::{ErrorCode, message_id},
@@ -203,6 +204,7 @@ impl Server {
             .serve_at(MANAGER_PATH, Manager::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Health::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Retention::new(Arc::clone(&session)))
+            .serve_at(MANAGER_PATH, Statistics::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Objects::new(Arc::clone(&session)));
         if let Some(logging) = &self.logging {
             let log_control = LogControl::new(Arc::clone(&session), Arc::clone(logging));

@@ -15,6 +15,7 @@ mod metrics;
 mod postgres;
 mod problem;
 mod reader;
+mod retention;
 mod schedule;
 mod source;
 mod sqlite;
@@ -37,6 +38,7 @@ pub use health::{HealthConfig, HealthHost, Within};
 pub use metrics::MetricsConfig;
 pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
+pub use retention::{RetentionHost, RetentionKeys, RetentionPolicy};
 pub use source::{SourceConfig, SourceKind};
 pub use sqlite::{DEFAULT_LOCK_TIMEOUT as SQLITE_LOCK_TIMEOUT, SqliteCheck, SqliteConfig};
 pub(crate) use units::parse_size;
@@ -57,6 +59,10 @@ pub struct Config {
     pub undo: UndoConfig,
     /// `[drill]`.
     pub drill: DrillHost,
+    /// The policy of `[retention]`, for sources that say nothing else.
+    pub retention: RetentionPolicy,
+    /// What else `[retention]` says.
+    pub pruning: RetentionHost,
     /// `[health]`.
     pub health: HealthHost,
     /// `[metrics]`.
@@ -68,6 +74,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Which backups of a source stay; nothing of one that is not configured, or not properly.
+    #[must_use]
+    pub fn retention_of(&self, source: &SourceName) -> Option<RetentionPolicy> {
+        self.sources.get(source).map(|source| source.retention.over(&self.retention))
+    }
+
     /// What is wrong with the files of sources, in the order of their names.
     pub fn problems(&self) -> impl Iterator<Item = &ConfigProblem> {
         self.broken.values().flatten()

@@ -7,6 +7,7 @@ use super::{
     health::{self, HealthConfig, Within},
     postgres::{self, PostgresConfig},
     reader::Section,
+    retention::{self, RetentionKeys},
     schedule::schedule,
     sqlite::{self, SqliteConfig},
     values,
@@ -35,6 +36,8 @@ pub struct SourceConfig {
     pub suspicious_loss: u64,
     /// How its backups are drilled.
     pub drill: DrillConfig,
+    /// Which backups stay, where that is not as for all sources.
+    pub retention: RetentionKeys,
     /// From when on its health is bad.
     pub health: HealthConfig,
     /// What it is.
@@ -95,7 +98,20 @@ pub(super) fn read(mut root: Section<'_>) -> Option<SourceConfig> {
     };
     let drill = drill::read(root.section("drill"), is_sqlite);
     let health = health::read(root.section("health"));
+    let retention = retention::read(root.section("retention"));
     root.finish();
     let kind = kind?;
-    Some(SourceConfig { enabled, description, schedule, rpo, timeout, max_size, suspicious_loss, drill, health, kind })
+    Some(SourceConfig {
+        enabled,
+        description,
+        schedule,
+        rpo,
+        timeout,
+        max_size,
+        suspicious_loss,
+        drill,
+        health,
+        retention,
+        kind,
+    })
 }

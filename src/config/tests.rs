@@ -83,6 +83,13 @@ concurrency = 4
 queue = 9
 compression_threads = 3
 history = 50
+[retention]
+keep_last = 1
+keep_within = "off"
+keep_daily = 0
+max_age = "90d"
+automatic = false
+undelete = "3d"
 [health]
 verified_within = "9d"
 drilled_within = "off"
@@ -106,6 +113,16 @@ max_undo = "1GiB"
         drilled_within: Some(Within::Off),
         min_backups: Some(3),
     };
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let retention = RetentionPolicy {
+        keep_last: 1,
+        keep_within: None,
+        keep_daily: 0,
+        max_age: Some(days(90)),
+        ..RetentionPolicy::default()
+    };
+    assert_eq!(config.retention, retention);
+    assert_eq!(config.pruning, RetentionHost { automatic: false, undelete: days(3) });
     assert_eq!(config.health, HealthHost { sources, full_within: None, max_undo: Some(1 << 30) });
 }
 
@@ -301,7 +318,7 @@ fn problems_of_sources_name_file_line_and_key() {
         ),
         (
             "[limits]\nqueue = 1",
-            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, drill, enabled, exclude_databases, exclude_schemas, exclude_tables, health, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, rpo, schedule, sslmode, sslrootcert, suspicious_loss, timeout, type, uri, user",
+            "shop.toml:3: limits: unknown key; known here: client_bin_dir, connect_database, connect_timeout, database, description, drill, enabled, exclude_databases, exclude_schemas, exclude_tables, health, host, include_schemas, include_tables, lock_timeout, max_size, password_credential, password_file, port, restore, retention, rpo, schedule, sslmode, sslrootcert, suspicious_loss, timeout, type, uri, user",
         ),
         (
             "uri = \"postgresql://h/d\"",
@@ -535,5 +552,33 @@ proptest! {
         let table = toml::Table::from_iter([("type".to_owned(), "postgresql".into()), ("database".to_owned(), name.clone().into())]);
         let (_, config) = postgres(&table.to_string());
         prop_assert_eq!(config.connection.database, Name::from(name));
+    }
+}
+
+#[test]
+fn a_source_has_its_own_retention_key_by_key() {
+    let main = "[retention]\nkeep_daily = 30\nmax_count = 50\n";
+    let source = "type = \"sqlite\"\npath = \"/x\"\n[retention]\nkeep_daily = 3\nkeep_within = \"2d\"\n";
+    let config = load(directory(Some(main), &[("shop.toml", source)]).path()).unwrap();
+    let policy = config.retention_of(&"shop".parse().unwrap()).unwrap();
+    let own = RetentionPolicy {
+        keep_daily: 3,
+        keep_within: Some(Duration::from_secs(2 * 86_400)),
+        max_count: 50,
+        ..RetentionPolicy::default()
+    };
+    assert_eq!(policy, own);
+    assert_eq!(config.retention_of(&"other".parse().unwrap()), None);
+    for (bad, said) in [
+        ("undelete = \"1d\"", "is for backupd.toml"),
+        ("max_size = 0", "allows no backup at all"),
+        ("keep_within = \"9d\"\nmax_age = \"8d\"", "keeps what max_age takes away"),
+        ("min_backups = 0", "must be from 1"),
+        ("keep_dayly = 3", "did you mean \"keep_daily\"?"),
+    ] {
+        let source = format!("type = \"sqlite\"\npath = \"/x\"\n[retention]\n{bad}\n");
+        let config = load(directory(None, &[("shop.toml", &source)]).path()).unwrap();
+        let problems: Vec<_> = config.problems().map(ToString::to_string).collect();
+        assert!(problems.len() == 1 && problems[0].contains(said), "{bad}: {problems:?}");
     }
 }

@@ -4,6 +4,8 @@ mod health;
 mod restore;
 mod retention;
 mod source;
+mod statistics;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +15,10 @@ use crate::{config, service::operations::VerifyLevel};
 
 pub use health::HealthArguments;
 pub use restore::{RestoreArguments, RestoreVerb, UndoArguments};
-pub use retention::{PinArguments, UnpinArguments};
+pub use retention::{ExplainArguments, PinArguments, PruneArguments, RetentionVerb, UndeleteArguments, UnpinArguments};
 pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
+pub use statistics::{DiffArguments, StatsArguments};
+pub use watch::WatchArguments;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -54,7 +58,7 @@ pub struct Common {
     /// Print no progress, and of a new backup only its id
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Read the repository without a daemon (list, show, verify, export, restore)
+    /// Read the repository without a daemon (list, show, diff, stats, verify, export, restore)
     #[arg(long, global = true)]
     pub no_daemon: bool,
     /// The folder of the repository, with --no-daemon
@@ -136,6 +140,10 @@ pub enum Verb {
     List(ListArguments),
     /// Show everything about a backup, and how to restore it by hand
     Show(BackupArguments),
+    /// Show what changed from one backup to another
+    Diff(DiffArguments),
+    /// Show numbers about backups and jobs: sizes, rates, ratios, trends
+    Stats(StatsArguments),
     /// Restore a backup beside what there is, then let it take its place; or undo that
     Restore(RestoreArguments),
     /// Check that backups are complete and unchanged
@@ -144,6 +152,15 @@ pub enum Verb {
     Drill(DrillArguments),
     /// Delete backups and free their space
     Delete(DeleteArguments),
+    /// Bring deleted backups back, or list those that can be
+    Undelete(UndeleteArguments),
+    /// Delete the backups that retention does not keep, and free space
+    Prune(PruneArguments),
+    /// Look into retention
+    #[command(subcommand)]
+    Retention(RetentionVerb),
+    /// Show who needs how much of the repository's space
+    Space,
     /// Keep a backup, whatever the retention of its source says
     Pin(PinArguments),
     /// Let retention decide about a backup again
@@ -163,6 +180,8 @@ pub enum Verb {
     /// Look into the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look whether the daemon runs and the newest backups are not too old, without the daemon
+    Watch(WatchArguments),
     /// Let the daemon read its configuration again
     Reload,
 }
@@ -308,6 +327,9 @@ pub struct DeleteArguments {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// Free their space at once: they cannot be brought back
+    #[arg(long)]
+    pub no_undelete: bool,
 }
 
 /// `export`

@@ -30,6 +30,8 @@ enum Kind {
     Declined,
     /// Everything is said already; this is only the exit code of a monitoring plugin.
     Health(u8),
+    /// What was looked at is not as it should be; all of it was said.
+    Findings,
 }
 
 impl CtlError {
@@ -51,6 +53,11 @@ impl CtlError {
     /// The user answered no.
     pub(crate) fn declined(message: impl Into<String>) -> Self {
         Self { kind: Kind::Declined, message: message.into() }
+    }
+
+    /// What was looked at is not as it should be; all of it was said.
+    pub(crate) fn findings(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Findings, message: message.into() }
     }
 
     /// The failure of a job, by the name that its record has.
@@ -116,6 +123,7 @@ impl CtlError {
             Kind::Detached => INTERRUPTED,
             Kind::Health(code) => code,
             Kind::Declined => ErrorCode::Canceled.row().exit_code,
+            Kind::Findings => ErrorCode::Failed.row().exit_code,
         }
     }
 
@@ -127,7 +135,8 @@ impl CtlError {
             | Kind::ReaderGone
             | Kind::Health(_)
             | Kind::Detached
-            | Kind::Declined => None,
+            | Kind::Declined
+            | Kind::Findings => None,
             Kind::Code(code) => Some(code.row().hint),
         }
     }

@@ -4,7 +4,7 @@
 //! - `client`: the way to the daemon; `manager`: its interface; `agent`: who asks for a password meanwhile; `follow`: waiting for a job without missing or inventing its end.
 //! - `no_daemon`: the verbs that only read, on a repository where nothing runs.
 //! - `complete`: what the completion scripts of shells ask.
-//! - `output`, `table`, `human`, `progress`, `confirm`: what people and scripts see.
+//! - `output`, `table`, `human`, `sparkline`, `progress`, `confirm`: what people and scripts see.
 //! - `child`: programs that are asked and answer;
 //! - `systemd`: the system's systemd on the bus; `timers`: what systemd knows of the backups to come.
 //! - `error`: what went wrong, with the exit code and the hint of the one table of errors.
@@ -26,6 +26,7 @@ mod no_daemon;
 mod output;
 mod progress;
 mod selector;
+mod sparkline;
 mod systemd;
 mod table;
 mod timers;

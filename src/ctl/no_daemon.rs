@@ -1,4 +1,4 @@
-//! The verbs that only read, on a repository where no daemon runs: `list`, `show`, `verify`, `export`, `restore`.
+//! The verbs that only read, on a repository where no daemon runs: `list`, `show`, `diff`, `stats`, `verify`, `export`, `restore`.
 //!
 //! Invariant: nothing is written to the repository, not even what a verification finds.
 
@@ -17,6 +17,7 @@ use super::{
     human,
     output::{Output, say},
     progress::{JobView, Progress},
+    selector,
     table::visible,
     verbs,
 };
@@ -32,7 +33,7 @@ use crate::{
         operations::{ListFilter, RestoreOptions, VerifyRequest},
         reading, restore,
         selector::{Chosen, Selector},
-        verify,
+        statistics, verify,
     },
     source::JobContext,
     stream::{self, Cancel, CancelReason},
@@ -57,11 +58,29 @@ pub(super) async fn run(verb: &Verb, repository: &Path, output: &Output) -> Resu
                 Chosen::Whole(backups) => verbs::list::print(output, &backups),
             }
         }
+        Verb::Diff(arguments) => {
+            let (from, to) = (selector::selector(&arguments.from)?, selector::selector(&arguments.to)?);
+            let reading = Reading::open(repository)?;
+            let (from, to) = (reading.select(&from)?, reading.select(&to)?);
+            verbs::diff::print(output, json_of(&statistics::compare(&reading.repository, &from, &to)?)?)
+        }
+        Verb::Stats(arguments) => {
+            let source = arguments.source.as_deref().unwrap_or_default();
+            let reading = Reading::open(repository)?;
+            let report = statistics::of_backups(source, &reading.backups)?;
+            verbs::stats::print(output, json_of(&report)?, !source.is_empty())
+        }
         Verb::Verify(arguments) => run_verify(repository, output, arguments).await,
         Verb::Export(arguments) => run_export(repository, output, arguments).await,
         Verb::Restore(arguments) => run_restore(repository, output, arguments).await,
-        _ => Err(CtlError::usage("this needs the daemon; --no-daemon is for list, show, verify, export and restore")),
+        _ => Err(CtlError::usage(
+            "this needs the daemon; --no-daemon is for list, show, diff, stats, verify, export and restore",
+        )),
     }
+}
+
+fn json_of(value: &impl serde::Serialize) -> Result<Value, CtlError> {
+    serde_json::to_value(value).map_err(|error| CtlError::new(ErrorCode::Internal, error.to_string()))
 }
 
 /// A repository opened for reading, and the backups in it in the order of listings.

@@ -3,6 +3,7 @@
 //! - [`facts`]: what is looked at; [`finding`]: what is found.
 //! - [`age`]: how old the newest good backup of a source may get.
 //! - `source_checks`, `host_checks`: the checks; `text`: numbers in their sentences.
+//! - [`watch`]: what the dead-man's switch finds, which runs beside the daemon.
 
 pub mod age;
 pub mod facts;
@@ -12,6 +13,7 @@ mod source_checks;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod watch;
 
 pub use age::{AgeLimit, Basis, age_limit};
 pub use facts::Facts;

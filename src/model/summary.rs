@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ids::{BackupId, RunId},
-    manifest::{Kind, Manifest},
+    manifest::{Kind, Manifest, Selection},
     name::SourceKey,
 };
 
@@ -105,6 +105,9 @@ pub struct BackupSummary {
     /// Whether and how long retention must keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Pin>,
+    /// What was chosen of the source, where it is not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
     /// How many things it could not include.
     pub incomplete: u32,
     /// Free text of the user.
@@ -139,6 +142,7 @@ impl BackupSummary {
             damaged: false,
             suspect: false,
             pin: None,
+            selection: None,
             incomplete: 0,
             description: String::new(),
             tags: Vec::new(),
@@ -171,6 +175,7 @@ impl BackupSummary {
             damaged: false,
             suspect: false,
             pin: None,
+            selection: manifest.postgresql.as_ref().and_then(|facts| facts.selection.clone()),
             incomplete: u32::try_from(manifest.incomplete.len()).unwrap_or(u32::MAX),
             description: manifest.description.clone(),
             tags: manifest.tags.clone(),

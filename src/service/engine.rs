@@ -24,17 +24,23 @@ use super::{
     listing, metrics,
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
-        Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
-        UndoOptions, UndoSummary, VerifyRequest,
+        Caller, CreateOptions, ListFilter, Operations, Overview, Page, PruneOptions, RestoreOptions, SourceSummary,
+        Status, UndoOptions, UndoSummary, VerifyRequest,
     },
-    pins, reading, restore,
+    pins, prune,
+    prune::Accepted,
+    reading, restore,
     selector::{Chosen, Selector},
-    verify,
+    statistics,
+    undelete::{self, Undeletable},
+    usage, verify,
 };
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
-    health::Report,
-    model::{ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
+    health::Report as HealthReport,
+    model::{BackupId, ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
+    repository::GcOptions,
+    statistics::{diff::BackupDiff, report::Report},
 };
 
 /// How long a verb waits for the repository's first opening.
@@ -69,6 +75,8 @@ pub struct Engine {
     jobs: Jobs,
     tending: Arc<restore::Tending>,
     health: Arc<health::Watch>,
+    accepted: Accepted,
+    statistics: statistics::History,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
     runtime: Handle,
@@ -93,11 +101,27 @@ impl Engine {
         let config = RwLock::new(config);
         let tending = Arc::default();
         let health = Arc::default();
+        let accepted = Accepted::open(&folders.state);
         let units = OnceLock::new();
-        let engine =
-            Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, health, units, runtime });
+        let statistics = statistics::open(&folders.state, &jobs);
+        let engine = Arc::new(Self {
+            folders,
+            config,
+            repository,
+            changes,
+            opening,
+            jobs,
+            tending,
+            health,
+            accepted,
+            statistics,
+            units,
+            runtime,
+        });
         drill::sweep(&engine);
+        prune::begin_automatic(&engine);
         restore::begin_tending(&engine);
+        statistics::begin(&engine);
         // First, so that it has the first report too.
         metrics::begin(&engine);
         health::begin(&engine);
@@ -183,6 +207,17 @@ impl Engine {
         Ok((opened, chosen))
     }
 
+    /// Under which policies prunes were let run.
+    pub(super) fn accepted_policies(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// How space is freed, at this time.
+    pub(super) fn gc_options(&self, now: u64) -> GcOptions {
+        let window = self.config().pruning.undelete.as_micros();
+        GcOptions { now, undelete_window: u64::try_from(window).unwrap_or(u64::MAX), force: false }
+    }
+
     /// What wakes the one that looks after what restores leave.
     pub(super) fn tending(&self) -> &Arc<restore::Tending> {
         &self.tending
@@ -207,6 +242,11 @@ impl Engine {
     /// Waits until the first attempt to open the repository is over.
     pub(super) async fn opened(&self) {
         self.opening.settled().await;
+    }
+
+    /// What is remembered for statistics.
+    pub(super) fn statistics_history(&self) -> &statistics::History {
+        &self.statistics
     }
 
     /// States what starts the units of drills. Later calls change nothing.
@@ -280,8 +320,13 @@ impl Engine {
     }
 
     /// The backups that are listed, none while the repository is not open.
-    fn listed_backups(&self) -> Arc<Vec<BackupSummary>> {
-        self.opening.get().map(|opened| opened.backups()).unwrap_or_default()
+    pub(super) fn listed_backups(&self) -> Arc<Vec<BackupSummary>> {
+        self.known_backups().unwrap_or_default()
+    }
+
+    /// The backups that are listed, if the repository is open.
+    pub(super) fn known_backups(&self) -> Option<Arc<Vec<BackupSummary>>> {
+        self.opening.get().ok().map(|opened| opened.backups())
     }
 }
 
@@ -308,7 +353,7 @@ fn job_limits(config: &Config) -> JobLimits {
 
 impl Operations for Arc<Engine> {
     fn create(&self, caller: Caller, source: &str, options: CreateOptions) -> Result<JobNumber, ServiceError> {
-        create::submit(self, caller, source, options)
+        create::submit(self, caller, source, options).inspect_err(|error| statistics::refused(self, source, error))
     }
 
     fn plan_restore(
@@ -356,8 +401,8 @@ impl Operations for Arc<Engine> {
         drill::submit(self, caller, backup)
     }
 
-    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
-        delete::submit(self, caller, backup)
+    fn delete(&self, caller: Caller, backup: &str, at_once: bool) -> Result<JobNumber, ServiceError> {
+        delete::submit(self, caller, backup, at_once)
     }
 
     fn pin(&self, backup: &str, until: u64, reason: &str) -> Result<(), ServiceError> {
@@ -366,6 +411,26 @@ impl Operations for Arc<Engine> {
 
     fn unpin(&self, backup: &str) -> Result<(), ServiceError> {
         pins::unpin(self, backup)
+    }
+
+    fn deleted(&self) -> Result<Vec<Undeletable>, ServiceError> {
+        undelete::list(self)
+    }
+
+    fn undelete(&self, backup: &str) -> Result<BackupId, ServiceError> {
+        undelete::undelete(self, backup)
+    }
+
+    fn prune(&self, caller: Caller, options: PruneOptions) -> Result<JobNumber, ServiceError> {
+        prune::submit(self, caller, options)
+    }
+
+    fn explain_retention(&self, source: &str, despite_clock: bool) -> Result<serde_json::Value, ServiceError> {
+        prune::explain(self, source, despite_clock)
+    }
+
+    fn describe_space(&self) -> Result<serde_json::Value, ServiceError> {
+        usage::describe(self)
     }
 
     fn export(&self, caller: Caller, backup: &str, output: File) -> Result<JobNumber, ServiceError> {
@@ -387,6 +452,15 @@ impl Operations for Arc<Engine> {
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError> {
         let (opened, summary) = self.find(backup)?;
         reading::describe(opened.reading(), &summary)
+    }
+
+    fn statistics(&self, source: &str) -> Result<Report, ServiceError> {
+        statistics::of_engine(self, source)
+    }
+
+    fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError> {
+        let ((opened, from), (_, to)) = (self.find(from)?, self.find(to)?);
+        statistics::compare(opened.reading(), &from, &to)
     }
 
     fn sources(&self) -> Vec<SourceSummary> {
@@ -435,7 +509,7 @@ impl Operations for Arc<Engine> {
         }
     }
 
-    fn health(&self, source: &str) -> Result<Report, ServiceError> {
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError> {
         let config = self.config();
         if source.is_empty() {
             return Ok((*health::report(self)).clone());

@@ -7,9 +7,12 @@ use std::{fs::File, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{changes::Changes, error::ServiceError, jobs::Jobs};
-use crate::health::{Report, Severity};
-use crate::model::{RunId, job::JobNumber, manifest::Selection, summary::BackupSummary};
+use super::{changes::Changes, error::ServiceError, jobs::Jobs, undelete::Undeletable};
+use crate::{
+    health::{self, Severity},
+    model::{BackupId, RunId, job::JobNumber, manifest::Selection, summary::BackupSummary},
+    statistics::{diff::BackupDiff, report::Report},
+};
 
 /// Who asks, as the transport vouches for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,17 @@ pub struct RestoreOptions {
 pub struct UndoOptions {
     /// Undo also where somebody replicates from the restored database or it subscribes.
     pub break_replication: bool,
+}
+
+/// Options of `prune`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneOptions {
+    /// Only this source; empty for all.
+    pub source: String,
+    /// Also where the policy changed and much would go, and whatever share of the repository that is.
+    pub force: bool,
+    /// Judge by the order of backups even where their times contradict it.
+    pub despite_clock: bool,
 }
 
 /// Something that can be undone.
@@ -285,11 +299,12 @@ pub trait Operations: Send + Sync {
     /// As [`Operations::restore`]; `DrillUnavailable`, `ConfigInvalid` for a file of assertions that cannot be read.
     fn drill(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError>;
 
-    /// Starts the deletion of one backup and of what only it needed.
+    /// Starts the deletion of one backup, or of all that a run took. They can be brought back for a while, unless they
+    /// go `at_once`; then what only they needed is freed.
     ///
     /// # Errors
     /// As [`Operations::restore`].
-    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError>;
+    fn delete(&self, caller: Caller, backup: &str, at_once: bool) -> Result<JobNumber, ServiceError>;
 
     /// Makes retention keep a backup, or all that a run took, until a time (microseconds since the epoch; 0 for ever).
     /// An earlier pin is replaced.
@@ -303,6 +318,36 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// As [`Operations::pin`].
     fn unpin(&self, backup: &str) -> Result<(), ServiceError>;
+
+    /// What can be brought back after its deletion, the one that was deleted last at the end.
+    ///
+    /// # Errors
+    /// `RepositoryUnavailable`, `Io`.
+    fn deleted(&self) -> Result<Vec<Undeletable>, ServiceError>;
+
+    /// Brings a deleted backup back that has this id, or this unique beginning of it, and pins it for a week.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, `AmbiguousBackup`, `RepositoryUnavailable`, `Io`.
+    fn undelete(&self, backup: &str) -> Result<BackupId, ServiceError>;
+
+    /// Starts to delete what retention does not keep, and to free what is deleted for long enough.
+    ///
+    /// # Errors
+    /// `NoSuchSource`, `SourceDisabled`, `SourceBusy`, `LimitsExceeded`, `RepositoryUnavailable`.
+    fn prune(&self, caller: Caller, options: PruneOptions) -> Result<JobNumber, ServiceError>;
+
+    /// Each backup of a source, or of all where it is empty, with why it stays or goes, when, and what that frees; JSON.
+    ///
+    /// # Errors
+    /// `NoSuchSource`, `SourceDisabled`, `RepositoryUnavailable`, `Io`.
+    fn explain_retention(&self, source: &str, despite_clock: bool) -> Result<serde_json::Value, ServiceError>;
+
+    /// How much space backups and sources need; JSON.
+    ///
+    /// # Errors
+    /// `RepositoryUnavailable`, `Io`.
+    fn describe_space(&self) -> Result<serde_json::Value, ServiceError>;
 
     /// Starts writing a backup as one gzip-compressed SQL script to `output`. The job ends when the reader goes away.
     ///
@@ -328,6 +373,18 @@ pub trait Operations: Send + Sync {
     /// As [`Operations::get`].
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError>;
 
+    /// Numbers about the backups and jobs of a source (`NAME`, or `NAME/DATABASE`), or of all; `""`.
+    ///
+    /// # Errors
+    /// `NoSuchSource`, `RepositoryUnavailable`.
+    fn statistics(&self, source: &str) -> Result<Report, ServiceError>;
+
+    /// What changed from one backup to another.
+    ///
+    /// # Errors
+    /// As [`Operations::get`]; `InvalidArgs` for backups of different kinds.
+    fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError>;
+
     /// The sources, broken ones included, in order of their names.
     fn sources(&self) -> Vec<SourceSummary>;
 
@@ -342,7 +399,7 @@ pub trait Operations: Send + Sync {
     ///
     /// # Errors
     /// `NoSuchSource`.
-    fn health(&self, source: &str) -> Result<Report, ServiceError>;
+    fn health(&self, source: &str) -> Result<health::Report, ServiceError>;
 
     /// The daemon at a glance. Asks the repository's file system whether it is there.
     fn status(&self) -> Status;

@@ -245,7 +245,18 @@ fn calls() -> Vec<Call> {
             found.clone(),
         ),
         ("org.backupd1.Health GetHealth", vec!["st", "shop", "0"], vec![("source", "shop")]),
-        ("org.backupd1.Retention UnpinBackup", vec!["st", "shop@latest", "0"], found),
+        (
+            "org.backupd1.Retention Prune",
+            vec!["a{sv}t", "2", "source", "s", "shop", "force", "b", "true", "0"],
+            vec![("source", "shop"), ("force", "true")],
+        ),
+        ("org.backupd1.Retention ExplainRetention", vec!["sa{sv}t", "shop", "0", "0"], vec![("source", "shop")]),
+        ("org.backupd1.Retention ListDeleted", vec!["t", "0"], vec![]),
+        ("org.backupd1.Retention UndeleteBackup", vec!["st", "00ff", "0"], vec![("backup", "00ff")]),
+        ("org.backupd1.Retention DescribeSpace", vec!["t", "0"], vec![]),
+        ("org.backupd1.Retention UnpinBackup", vec!["st", "shop@latest", "0"], found.clone()),
+        ("org.backupd1.Statistics GetStatistics", vec!["st", "shop", "0"], vec![("source", "shop")]),
+        ("org.backupd1.Statistics DiffBackups", vec!["sst", "shop@latest", "shop@latest", "0"], found),
     ]
 }
 

@@ -13,21 +13,27 @@ use std::{
 
 use backupd::{
     bus::server::Server,
-    health::Report,
+    health,
     model::{
         BackupId, ErrorCode,
         job::{JobNumber, JobType, Phase},
+        manifest::Kind,
         summary::BackupSummary,
     },
+    repository::DeletedBackup,
     service::{
-        ServiceError,
+        ServiceError, Undeletable,
         changes::Changes,
         jobs::{JobEvent, JobHandle, JobLimits, JobOutcome, JobRequest, Jobs, Work},
         listing,
         operations::{
-            Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
-            UndoOptions, UndoSummary, VerifyRequest,
+            Caller, CreateOptions, ListFilter, Operations, Overview, Page, PruneOptions, RestoreOptions, SourceSummary,
+            Status, UndoOptions, UndoSummary, VerifyRequest,
         },
+    },
+    statistics::{
+        diff::{BackupDiff, Side},
+        report::{Figures, Report},
     },
 };
 use tokio::sync::watch;
@@ -71,7 +77,7 @@ impl Simulation {
             repository_state: "ready".to_owned(),
             repository_problem: String::new(),
             backups: 1,
-            health: backupd::health::Severity::Warning,
+            health: health::Severity::Warning,
             config_problems: vec!["a problem".to_owned()],
         };
         let (overview, next) = (Mutex::new(overview), Mutex::new(None));
@@ -236,18 +242,18 @@ impl Operations for Simulation {
         self.start(caller, JobType::Drill, backup, self.held())
     }
 
-    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+    fn delete(&self, caller: Caller, backup: &str, _: bool) -> Result<JobNumber, ServiceError> {
         if backup == "kept" {
             return self.start(caller, JobType::Delete, backup, self.held());
         }
         Err(ServiceError::new(ErrorCode::NoSuchBackup, format!("no backup {backup:?}")))
     }
 
-    fn health(&self, source: &str) -> Result<Report, ServiceError> {
+    fn health(&self, source: &str) -> Result<health::Report, ServiceError> {
         if !source.is_empty() && self.source(source).is_none() {
             return Err(ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {source:?}")));
         }
-        Ok(Report { severity: self.overview.lock().unwrap().health, ..Report::default() })
+        Ok(health::Report { severity: self.overview.lock().unwrap().health, ..health::Report::default() })
     }
 
     fn pin(&self, backup: &str, _: u64, _: &str) -> Result<(), ServiceError> {
@@ -256,6 +262,28 @@ impl Operations for Simulation {
 
     fn unpin(&self, backup: &str) -> Result<(), ServiceError> {
         self.get(backup).map(drop)
+    }
+
+    fn deleted(&self) -> Result<Vec<Undeletable>, ServiceError> {
+        let summary = self.get("shop@latest")?;
+        let deleted = DeletedBackup { summary, at: 11, by_name: true, at_once: false };
+        Ok(vec![Undeletable { deleted, until: 12 }])
+    }
+
+    fn undelete(&self, backup: &str) -> Result<BackupId, ServiceError> {
+        self.get(backup).map(|summary| summary.id)
+    }
+
+    fn prune(&self, caller: Caller, options: PruneOptions) -> Result<JobNumber, ServiceError> {
+        self.start(caller, JobType::Prune, &options.source, self.held())
+    }
+
+    fn explain_retention(&self, source: &str, _: bool) -> Result<serde_json::Value, ServiceError> {
+        Ok(serde_json::json!({ "sources": [source] }))
+    }
+
+    fn describe_space(&self) -> Result<serde_json::Value, ServiceError> {
+        Ok(serde_json::json!({ "total_bytes": 1 }))
     }
 
     fn export(&self, caller: Caller, backup: &str, mut output: File) -> Result<JobNumber, ServiceError> {
@@ -302,6 +330,40 @@ impl Operations for Simulation {
 
     fn describe(&self, backup: &str) -> Result<serde_json::Value, ServiceError> {
         Ok(serde_json::json!({ "summary": backup }))
+    }
+
+    fn statistics(&self, _: &str) -> Result<Report, ServiceError> {
+        Ok(Report { now: 1, jobs_since: 1, total: Figures::default(), sources: Vec::new() })
+    }
+
+    fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError> {
+        let side = |summary: BackupSummary| Side {
+            id: summary.id,
+            source: summary.source,
+            sequence: summary.sequence,
+            snapshot_at: summary.snapshot_at,
+            server_version: String::new(),
+            tables: 0,
+            rows: summary.rows,
+            raw_bytes: summary.raw_bytes,
+            stored_bytes: summary.stored_bytes,
+            new_bytes: summary.new_bytes,
+            database_bytes: 0,
+            large_objects: 0,
+            duration: 0,
+        };
+        Ok(BackupDiff {
+            kind: Kind::Logical,
+            from: side(self.get(from)?),
+            to: side(self.get(to)?),
+            same_source: true,
+            same_selection: true,
+            same_data: true,
+            tables: Vec::new(),
+            unchanged_tables: 0,
+            extensions: Vec::new(),
+            objects: Vec::new(),
+        })
     }
 
     fn sources(&self) -> Vec<SourceSummary> {

@@ -126,6 +126,10 @@ timed "undo of the undo" run_shown ctl restore undo "$(undoable)" --yes
 whole_dump first shop >"$work/redone.sql"
 same "$reference" "$work/redone.sql" "the database is as it was backed up again"
 
+title "What it came to"
+run_shown ctl diff "$backup" shop@latest
+run_shown ctl stats shop
+
 title "Once more by hand: restore.sh and psql, no backupd"
 stop_daemon
 psql_on first postgres -c 'CREATE DATABASE by_hand TEMPLATE template0 ENCODING UTF8'

@@ -91,7 +91,7 @@ fn a_backup_of_a_newer_format_is_reported_and_hides_no_other() {
     // What a newer backup needs is unknown here, so nothing may be freed.
     let packs = || run(Command::new("find").arg(world.repository().join("packs")).args(["-name", "*.gz"])).ok().stdout;
     let before = packs();
-    let deleted = daemon.ctl(&["delete", &old, "--yes"]);
+    let deleted = daemon.ctl(&["delete", &old, "--yes", "--no-undelete"]);
     assert!(before == packs(), "packs were freed: {deleted}");
     daemon.ctl(&["verify", next["id"].as_str().expect("id"), "--level=data"]).ok();
     assert!(daemon.stop().success());
@@ -109,7 +109,7 @@ fn the_base_is_deleted_while_a_backup_that_reuses_it_runs() {
     let daemon = world.start();
     let client = daemon.ctl_in_background(&["create", "shop"]);
     wait_until("the backup is writing", || folder.join("pack-created.reached").exists());
-    daemon.ctl(&["delete", &base, "--yes"]).ok();
+    daemon.ctl(&["delete", &base, "--yes", "--no-undelete"]).ok();
     assert_eq!(daemon.ids(), Vec::<String>::new());
     fs::write(folder.join("pack-created.go"), b"").expect("let it go on");
     client.join().expect("client").ok();

@@ -4,6 +4,7 @@ mod cancel;
 mod config;
 mod create;
 mod delete;
+pub(super) mod diff;
 mod drill;
 pub(super) mod export;
 mod health;
@@ -11,19 +12,25 @@ mod jobs;
 pub(super) mod list;
 mod log;
 mod pin;
+mod prune;
 mod reload;
 pub(super) mod restore;
 pub(super) mod restore_all;
+mod retention;
 mod schedule;
 pub(super) mod show;
 mod source;
 mod sources;
+mod space;
+pub(super) mod stats;
 mod status;
+mod undelete;
 mod undo;
 pub(super) mod verify;
+mod watch;
 
 use super::{
-    arguments::{Arguments, Verb},
+    arguments::{Arguments, RetentionVerb, Verb},
     client::Client,
     error::CtlError,
     follow::Finished,
@@ -43,6 +50,9 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     if let Verb::Log(log) = verb {
         return Err(log::run(log, &arguments.common));
     }
+    if let Verb::Watch(watch) = verb {
+        return watch::run(watch, &arguments.common, output).await;
+    }
     if let Verb::Source(verb) = verb {
         return source::run(verb, &arguments.common, output).await;
     }
@@ -61,10 +71,16 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Create(arguments) => create::run(client, output, arguments).await,
         Verb::List(arguments) => list::run(&client, output, arguments).await,
         Verb::Show(arguments) => show::run(&client, output, arguments).await,
+        Verb::Diff(arguments) => diff::run(&client, output, arguments).await,
+        Verb::Stats(arguments) => stats::run(&client, output, arguments).await,
         Verb::Restore(arguments) => restore::run(client, output, arguments).await,
         Verb::Verify(arguments) => verify::run(client, output, arguments).await,
         Verb::Drill(arguments) => drill::run(client, output, arguments).await,
         Verb::Delete(arguments) => delete::run(client, output, arguments).await,
+        Verb::Undelete(arguments) => undelete::run(&client, output, arguments).await,
+        Verb::Prune(arguments) => prune::run(client, output, arguments).await,
+        Verb::Retention(RetentionVerb::Explain(arguments)) => retention::explain(&client, output, arguments).await,
+        Verb::Space => space::run(&client, output).await,
         Verb::Pin(arguments) => pin::pin(&client, output, arguments).await,
         Verb::Unpin(arguments) => pin::unpin(&client, output, arguments).await,
         Verb::Export(arguments) => export::run(client, output, arguments).await,
@@ -73,6 +89,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Log(log) => Err(log::run(log, &arguments.common)),
         Verb::Config(verb) => config::run(verb, output),
         Verb::Source(verb) => source::run(verb, &arguments.common, output).await,
+        Verb::Watch(watch) => watch::run(watch, &arguments.common, output).await,
         Verb::Reload => reload::run(&client, output).await,
     }
 }

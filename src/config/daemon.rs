@@ -73,10 +73,10 @@ pub(super) fn read(mut root: Section<'_>) -> Config {
     section.finish();
     let drill = drill::read_host(root.section("drill"));
     let health = health::read_host(root.section("health"));
-    let metrics = metrics::read(root.section("metrics"));
     let (retention, pruning) = retention::read_host(root.section("retention"));
+    let metrics = metrics::read(root.section("metrics"));
     root.finish();
-    Config { repository, limits, undo, drill, health, metrics, retention, pruning, ..Config::default() }
+    Config { repository, limits, undo, drill, health, retention, pruning, metrics, ..Config::default() }
 }
 
 fn read_repository(mut section: Section<'_>) -> RepositoryConfig {

@@ -28,10 +28,10 @@ enum Kind {
     Detached,
     /// The user answered no.
     Declined,
-    /// Everything is said already; this is only the exit code of a monitoring plugin.
-    Health(u8),
     /// What was looked at is not as it should be; all of it was said.
     Findings,
+    /// Everything is said already; this is only the exit code of a monitoring plugin.
+    Health(u8),
 }
 
 impl CtlError {

@@ -2,8 +2,8 @@
 //!
 //! - [`facts`]: what is looked at; [`finding`]: what is found.
 //! - [`age`]: how old the newest good backup of a source may get.
-//! - `source_checks`, `host_checks`: the checks; `text`: numbers in their sentences.
 //! - [`watch`]: what the dead-man's switch finds, which runs beside the daemon.
+//! - `source_checks`, `host_checks`: the checks; `text`: numbers in their sentences.
 
 pub mod age;
 pub mod facts;

@@ -74,9 +74,9 @@ pub struct Engine {
     opening: Opening,
     jobs: Jobs,
     tending: Arc<restore::Tending>,
-    health: Arc<health::Watch>,
     accepted: Accepted,
     statistics: statistics::History,
+    health: Arc<health::Watch>,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
     runtime: Handle,
@@ -100,8 +100,8 @@ impl Engine {
         let repository = config.repository.path.clone();
         let config = RwLock::new(config);
         let tending = Arc::default();
-        let health = Arc::default();
         let accepted = Accepted::open(&folders.state);
+        let health = Arc::default();
         let units = OnceLock::new();
         let statistics = statistics::open(&folders.state, &jobs);
         let engine = Arc::new(Self {
@@ -112,9 +112,9 @@ impl Engine {
             opening,
             jobs,
             tending,
-            health,
             accepted,
             statistics,
+            health,
             units,
             runtime,
         });
@@ -223,6 +223,11 @@ impl Engine {
         &self.tending
     }
 
+    /// What is remembered for statistics.
+    pub(super) fn statistics_history(&self) -> &statistics::History {
+        &self.statistics
+    }
+
     /// The health of the backups.
     #[must_use]
     pub fn health_watch(&self) -> &Arc<health::Watch> {
@@ -242,11 +247,6 @@ impl Engine {
     /// Waits until the first attempt to open the repository is over.
     pub(super) async fn opened(&self) {
         self.opening.settled().await;
-    }
-
-    /// What is remembered for statistics.
-    pub(super) fn statistics_history(&self) -> &statistics::History {
-        &self.statistics
     }
 
     /// States what starts the units of drills. Later calls change nothing.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{changes::Changes, error::ServiceError, jobs::Jobs, undelete::Undeletable};
 use crate::{
-    health::{self, Severity},
+    health::{Report as HealthReport, Severity},
     model::{BackupId, RunId, job::JobNumber, manifest::Selection, summary::BackupSummary},
     statistics::{diff::BackupDiff, report::Report},
 };
@@ -399,7 +399,7 @@ pub trait Operations: Send + Sync {
     ///
     /// # Errors
     /// `NoSuchSource`.
-    fn health(&self, source: &str) -> Result<health::Report, ServiceError>;
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError>;
 
     /// The daemon at a glance. Asks the repository's file system whether it is there.
     fn status(&self) -> Status;

@@ -13,7 +13,7 @@ use std::{
 
 use backupd::{
     bus::server::Server,
-    health,
+    health::Report as HealthReport,
     model::{
         BackupId, ErrorCode,
         job::{JobNumber, JobType, Phase},
@@ -77,7 +77,7 @@ impl Simulation {
             repository_state: "ready".to_owned(),
             repository_problem: String::new(),
             backups: 1,
-            health: health::Severity::Warning,
+            health: backupd::health::Severity::Warning,
             config_problems: vec!["a problem".to_owned()],
         };
         let (overview, next) = (Mutex::new(overview), Mutex::new(None));
@@ -249,11 +249,11 @@ impl Operations for Simulation {
         Err(ServiceError::new(ErrorCode::NoSuchBackup, format!("no backup {backup:?}")))
     }
 
-    fn health(&self, source: &str) -> Result<health::Report, ServiceError> {
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError> {
         if !source.is_empty() && self.source(source).is_none() {
             return Err(ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {source:?}")));
         }
-        Ok(health::Report { severity: self.overview.lock().unwrap().health, ..health::Report::default() })
+        Ok(HealthReport { severity: self.overview.lock().unwrap().health, ..HealthReport::default() })
     }
 
     fn pin(&self, backup: &str, _: u64, _: &str) -> Result<(), ServiceError> {

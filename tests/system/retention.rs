@@ -1,8 +1,9 @@
-//! The timer of retention: it deletes what no rule keeps, and frees space when it cannot be brought back any more.
+//! The timers of retention and of health: one deletes what no rule keeps, and frees space when it cannot be brought back any
+//! more; the other fails when something is wrong, and is well again when it is not.
 
 use crate::machine::{System, VERSION};
 
-on_each_system!(the_timer_prunes_and_frees_space);
+on_each_system!(the_timer_prunes_and_frees_space, the_timer_of_health_turns_red_and_green);
 
 fn the_timer_prunes_and_frees_space(system: &System) {
     system.install(VERSION);
@@ -40,4 +41,32 @@ fn the_timer_prunes_and_frees_space(system: &System) {
     assert_eq!(system.property("backupd-prune.service", "ExecMainStatus"), "47");
     system.sh("backupctl prune shop --yes --force && systemctl start backupd-prune.service");
     assert_eq!(system.json("backupctl list --json=short").as_array().map(Vec::len), Some(1));
+}
+
+fn the_timer_of_health_turns_red_and_green(system: &System) {
+    system.install(VERSION);
+    system.with_source();
+    system.sh("backupctl create shop");
+    system.write(
+        "/etc/systemd/system/backupd-health.timer.d/often.conf",
+        "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=100ms\n",
+    );
+    system.sh("systemctl daemon-reload && systemctl enable --quiet --now backupd-health.timer");
+    let ran = "[ $(systemctl show --value -p ExecMainStartTimestampMonotonic backupd-health.service) != 0 ]";
+    system.wait_for(ran);
+    system.wait_for("[ $(systemctl show --value -p Result backupd-health.service) = success ]");
+    let said = system.sh("backupctl health || true");
+    assert!(said.starts_with("BACKUPD OK") || said.starts_with("BACKUPD WARNING"), "{said}");
+    // The only backup that there is gets too old.
+    system.sh("sed -i '1i rpo = \"1s\"' /etc/backupd/sources.d/shop.toml && systemctl reload backupd");
+    system.wait_for("systemctl --quiet is-failed backupd-health.service");
+    assert_eq!(system.property("backupd-health.service", "ExecMainStatus"), "2");
+    let told = system.sh("journalctl --no-pager -o cat -u backupd-health.service | grep '^BACKUPD CRITICAL' | tail -n 1");
+    assert!(told.contains("shop"), "{told}");
+    system.sh("sed -i '1d' /etc/backupd/sources.d/shop.toml && systemctl reload backupd");
+    system.wait_for("[ $(systemctl show --value -p Result backupd-health.service) = success ]");
+    // A daemon that is gone is UNKNOWN.
+    system.sh("systemctl mask --quiet --now backupd");
+    system.wait_for("systemctl --quiet is-failed backupd-health.service");
+    assert_eq!(system.property("backupd-health.service", "ExecMainStatus"), "3");
 }

@@ -114,7 +114,7 @@ fn kind(verb: &str, argument: &str) -> Option<Kind> {
     Some(match (verb, argument) {
         ("create" | "list", "source")
         | ("list", "source_option")
-        | ("verify" | "log" | "stats" | "health", "source") => Kind::Source,
+        | ("verify" | "log" | "health" | "stats", "source") => Kind::Source,
         ("show" | "restore" | "export", "of_source") => Kind::Source,
         ("show" | "restore" | "export" | "verify" | "drill" | "pin" | "unpin", "backup")
         | ("delete", "backups")

@@ -2,15 +2,17 @@
 //! and key. A broken source file disables that source; the others go on.
 //!
 //! - [`connection`]: how to reach a server; [`uri`]: the same as a connection URI.
-//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`: the keys of the files; `schedule`: when; `reader`, `values`, `units`, `files`: how they
+//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`, [`notify`]: the keys of the files; [`credential`]: where secrets are; `schedule`: when; `reader`, `values`, `units`, `files`: how they
 //!   are read.
 //! - `problem`: what is wrong.
 
 pub mod connection;
+pub mod credential;
 mod daemon;
 mod drill;
 mod files;
 mod health;
+pub mod notify;
 mod postgres;
 mod problem;
 mod reader;
@@ -34,6 +36,7 @@ pub use connection::{ConnectionKeys, ConnectionSpec, PasswordSource, Secret, Ssl
 pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, UndoConfig};
 pub use drill::{DEFAULT_DRILL_USER, DrillConfig, DrillHost, read_assertions};
 pub use health::{HealthConfig, HealthHost, Within};
+pub use notify::NotifyConfig;
 pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use retention::{RetentionHost, RetentionKeys, RetentionPolicy};
@@ -63,6 +66,8 @@ pub struct Config {
     pub pruning: RetentionHost,
     /// `[health]`.
     pub health: HealthHost,
+    /// `[notify.NAME]`, by the names.
+    pub notify: BTreeMap<String, NotifyConfig>,
     /// The sources whose files are in order.
     pub sources: BTreeMap<SourceName, SourceConfig>,
     /// What is wrong with the other sources' files, by the name of the source as far as it could be told.

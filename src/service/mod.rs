@@ -22,10 +22,11 @@ pub mod restore;
 mod runs;
 pub mod selector;
 mod several;
-mod state_file;
 pub mod statistics;
 mod tally;
 pub mod verify;
 
 pub use create::examination;
 pub use error::ServiceError;
+
+use crate::state_file;

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 
-use super::routing::{BACKUP_TOPIC, Told, decide, not_told};
 use crate::{
     config::{
         NotifyConfig,
         notify::{PingConfig, Transport},
     },
     model::notice::{Event, Notice, Severity},
+    notify::routing::{BACKUP_TOPIC, Told, decide, not_told},
 };
 
 const SECOND: u64 = 1_000_000;

@@ -75,6 +75,14 @@ pub struct Batch {
     pub dropped: u64,
 }
 
+impl Batch {
+    /// Notices that are in no queue.
+    #[must_use]
+    pub fn alone(notices: Vec<Notice>, dropped: u64) -> Self {
+        Self { numbers: Vec::new(), notices, dropped }
+    }
+}
+
 /// How a try ended that did not reach anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {

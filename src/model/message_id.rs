@@ -47,6 +47,8 @@ messages! {
     LEFTOVERS_REMOVED = "cfb9943e44dc4ed3be7de68337462027";
     /// What an interrupted restore left could not be taken away.
     LEFTOVERS_STAY = "02026c829b554546a1e7ceb1834c3ee9";
+    /// Notices could not be told, and are given up.
+    NOTICE_LOST = "5b0c2f6f4a3e4b7b9a1d6c8e7f2043a5";
     /// Somebody made a call that changes or reveals something, and was let.
     CALL_ACCEPTED = "7da17c3700b04656bbcd8f76652987c7";
     /// Somebody made a call that he may not make.

@@ -21,6 +21,7 @@ use super::{
     error::ServiceError,
     jobs::{JobLimits, Jobs},
     listing,
+    notices::{self, Notices},
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
         Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
@@ -68,6 +69,7 @@ pub struct Engine {
     jobs: Jobs,
     tending: Arc<restore::Tending>,
     statistics: statistics::History,
+    notices: Notices,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
     runtime: Handle,
@@ -93,8 +95,12 @@ impl Engine {
         let tending = Arc::default();
         let units = OnceLock::new();
         let statistics = statistics::open(&folders.state, &jobs);
+        let (notices, to_tell) = Notices::new(&folders.state);
         let engine =
-            Arc::new(Self { folders, config, repository, changes, opening, jobs, tending, statistics, units, runtime });
+            Self { folders, config, repository, changes, opening, jobs, tending, statistics, notices, units, runtime };
+        let engine = Arc::new(engine);
+        // Before anything else can start a job.
+        notices::begin(&engine, to_tell);
         drill::sweep(&engine);
         restore::begin_tending(&engine);
         statistics::begin(&engine);
@@ -188,6 +194,17 @@ impl Engine {
     /// What is remembered for statistics.
     pub(super) fn remembered(&self) -> &statistics::History {
         &self.statistics
+    }
+
+    /// What is told of all that happens.
+    #[must_use]
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// Is told that something which the overview or the configuration shows may have changed.
+    pub(super) fn changes_subscribed(&self) -> tokio::sync::watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// States what starts the units of drills. Later calls change nothing.
@@ -289,7 +306,10 @@ fn job_limits(config: &Config) -> JobLimits {
 
 impl Operations for Arc<Engine> {
     fn create(&self, caller: Caller, source: &str, options: CreateOptions) -> Result<JobNumber, ServiceError> {
-        create::submit(self, caller, source, options).inspect_err(|error| statistics::refused(self, source, error))
+        create::submit(self, caller, source, options).inspect_err(|error| {
+            statistics::refused(self, source, error);
+            notices::refused(self, source, error);
+        })
     }
 
     fn plan_restore(
@@ -377,6 +397,14 @@ impl Operations for Arc<Engine> {
     fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError> {
         let ((opened, from), (_, to)) = (self.find(from)?, self.find(to)?);
         statistics::compare(opened.reading(), &from, &to)
+    }
+
+    fn test_notifier(&self, notifier: &str) -> Result<serde_json::Value, ServiceError> {
+        notices::test(self, notifier)
+    }
+
+    fn waiting_notices(&self) -> serde_json::Value {
+        notices::list(self)
     }
 
     fn sources(&self) -> Vec<SourceSummary> {

@@ -14,6 +14,7 @@ mod export_output;
 pub mod jobs;
 mod known_repository;
 pub mod listing;
+pub mod notices;
 mod opening;
 pub mod operations;
 mod pins;

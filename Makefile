@@ -61,6 +61,7 @@ install: ## install what `make all` built; DESTDIR= and PREFIX= as usual
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/catalog" systemd/backupd.catalog
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/system-services" systemd/org.backupd1.service
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/dbus-1/interfaces" src/bus/org.backupd1.xml
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/backupd" packaging/prometheus/backupd.rules.yml
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/doc/backupd" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE docs/*.md
 	cp -R --no-preserve=ownership docs/examples "$(DESTDIR)$(PREFIX)/share/doc/backupd/"
 	install -D -m 644 packaging/completions/backupctl.bash "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/backupctl"

@@ -1,7 +1,7 @@
 //! The daemon's life: serve, say so, reload, watch itself, stop cleanly.
 //!
 //! Invariants: READY=1 comes after the socket and the name, and again after every reload, also one that failed; no
-//! timer runs while no job does, except the watchdog's; what stops the daemon first ends its jobs, then its connections.
+//! timer runs while no job does, except the watchdog's and that of health; what stops the daemon first ends its jobs, then its connections.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 

@@ -79,6 +79,21 @@ fn documented(page: &str, from: &str, to: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn every_code_of_health_is_documented_with_its_meaning() {
+    let page = fs::read_to_string(&pages()[0]).unwrap();
+    let part = page.split_once("\n.SH HEALTH\n").unwrap().1.split("\n.SH ").next().unwrap();
+    let documented: Vec<(&str, String)> = part
+        .split("\n.TP\n.B ")
+        .skip(1)
+        .map(|entry| entry.split_once('\n').unwrap())
+        .map(|(code, text)| (code, text.trim().replace("\\-", "-").replace("\\fI", "`").replace("\\fR", "`")))
+        .collect();
+    let known: Vec<(&str, String)> =
+        backupd::health::Code::ALL.iter().map(|code| (code.name(), code.meaning().to_owned())).collect();
+    assert_eq!(documented, known);
+}
+
+#[test]
 fn every_key_of_the_configuration_is_documented_and_no_other() {
     let page = fs::read_to_string(&pages()[2]).unwrap();
     let source = ".SH SOURCES";
@@ -88,14 +103,14 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
 
     let (drill, health, retention) = (".SS [drill]", ".SS [health]", ".SS [retention]");
     let notify = ".SS [notify.NAME]";
-    let daemon = ["repository", "limits", "undo", "drill", "retention", "health"]
+    let daemon = ["repository", "limits", "undo", "drill", "retention", "health", "metrics"]
         .map(|table| format!("[{table}]\nunknown_to_all = 1\n"));
     let daemon = daemon.concat();
     let daemon = daemon.as_str();
     let tables = known("backupd.toml", "unknown_to_all = 1\n", "");
     assert_eq!(
         tables.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["drill", "health", "limits", "notify", "repository", "retention", "undo"]
+        ["drill", "health", "limits", "metrics", "notify", "repository", "retention", "undo"]
     );
     let repository = documented(&page, ".SS [repository]", ".SS [limits]");
     assert_eq!(known("backupd.toml", daemon, "repository."), repository);
@@ -103,7 +118,8 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     assert_eq!(known("backupd.toml", daemon, "undo."), documented(&page, ".SS [undo]", drill));
     assert_eq!(known("backupd.toml", daemon, "drill."), documented(&page, drill, retention));
     assert_eq!(known("backupd.toml", daemon, "retention."), documented(&page, retention, health));
-    assert_eq!(known("backupd.toml", daemon, "health."), documented(&page, health, notify));
+    assert_eq!(known("backupd.toml", daemon, "health."), documented(&page, health, ".SS [metrics]"));
+    assert_eq!(known("backupd.toml", daemon, "metrics."), documented(&page, ".SS [metrics]", notify));
     let of_notifiers = page.split_once(notify).unwrap().1;
     let of_each = documented(&page, notify, ".SS type = \"mail\"");
     for (kind, until) in [

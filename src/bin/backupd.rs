@@ -16,7 +16,7 @@ use backupd::{
         ServiceError,
         engine::{Engine, Folders},
     },
-    systemd::{drill_units::Systemd, logging},
+    systemd::{drill_units::Systemd, logging, timers::HostSystemd},
 };
 use clap::{Parser, ValueEnum};
 
@@ -128,9 +128,9 @@ fn serve(arguments: &Arguments) -> Result<Ended, ServiceError> {
         .build()
         .map_err(|error| ServiceError::new(ErrorCode::Internal, format!("cannot start the runtime: {error}")))?;
     let engine = Engine::start(arguments.folders(), runtime.handle().clone())?;
-    if matches!(reach.bus, Some(Bus::System))
-        && let Some(systemd) = Systemd::of_this_host(runtime.handle().clone())
-    {
+    let on_system_bus = matches!(reach.bus, Some(Bus::System));
+    engine.health_watch().ask(Arc::new(HostSystemd::new(runtime.handle().clone(), on_system_bus)));
+    if on_system_bus && let Some(systemd) = Systemd::of_this_host(runtime.handle().clone()) {
         engine.drill_in_units(Arc::new(systemd));
     }
     let operations = Arc::new(Arc::clone(&engine));

@@ -60,6 +60,7 @@ impl Action {
             JobType::Verify | JobType::Drill => Self::Verify,
             JobType::Delete | JobType::Forget => Self::Delete,
             JobType::Export => Self::Export,
+            JobType::Prune => Self::Prune,
         }
     }
 }

@@ -17,9 +17,9 @@ use super::{
     session::{Properties, Session, object_path, source_object_path},
     source::no_such_source,
     types::{
-        BackupRow, JobRow, SourceRow, UndoRow, backup_properties, create_options_from_wire, list_filter_from_wire,
-        no_flags, no_options, plan_options_from_wire, restore_options_from_wire, undo_options_from_wire,
-        verify_request_from_wire,
+        BackupRow, JobRow, SourceRow, UndoRow, backup_properties, create_options_from_wire, delete_options_from_wire,
+        list_filter_from_wire, no_flags, no_options, plan_options_from_wire, restore_options_from_wire,
+        undo_options_from_wire, verify_request_from_wire,
     },
 };
 use crate::{
@@ -226,10 +226,10 @@ impl Manager {
     ) -> Result<(u64, OwnedObjectPath), ApiError> {
         no_flags(flags)?;
         check_argument("backup", &backup)?;
-        no_options(options)?;
-        let about = About::backup(Action::Delete, &backup);
+        let at_once = delete_options_from_wire(options)?;
+        let about = About::backup(Action::Delete, &backup).with("no-undelete", if at_once { "true" } else { "" });
         let (grant, backup) = self.session.authorise_backup(connection, &header, about, backup).await?;
-        let verb = move |operations: &dyn Operations, caller| operations.delete(caller, &backup);
+        let verb = move |operations: &dyn Operations, caller| operations.delete(caller, &backup, at_once);
         self.session.start_job(connection, grant, verb).await
     }
 

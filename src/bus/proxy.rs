@@ -7,7 +7,7 @@ use std::{collections::HashMap, str::FromStr};
 
 use zbus::{Address, Connection, DBusError as _, OwnedFd, OwnedObjectPath, OwnedVariant, connection};
 
-use super::types::{BackupRow, JobRow, Options, SourceRow, UndoRow};
+use super::types::{BackupRow, DeletedRow, JobRow, Options, SourceRow, UndoRow};
 use crate::{model::ErrorCode, service::ServiceError};
 
 /// Connects to the daemon that serves a socket of its own (`backupd --listen ADDRESS`).
@@ -201,6 +201,17 @@ pub trait Job {
     fn result(&self) -> zbus::Result<String>;
 }
 
+/// Whether the backups are as they should be.
+#[zbus::proxy(interface = "org.backupd1.Health", default_service = "org.backupd1", default_path = "/org/backupd1")]
+pub trait Health {
+    /// What was found, as JSON.
+    fn get_health(&self, source: &str, flags: u64) -> zbus::Result<String>;
+
+    /// The worst of it: `ok`, `warning`, `critical` or `unknown`.
+    #[zbus(property)]
+    fn health(&self) -> zbus::Result<String>;
+}
+
 /// What stays and what goes.
 #[zbus::proxy(interface = "org.backupd1.Retention", default_service = "org.backupd1", default_path = "/org/backupd1")]
 pub trait Retention {
@@ -208,6 +219,16 @@ pub trait Retention {
     fn pin_backup(&self, backup: &str, options: &Options<'_>, flags: u64) -> zbus::Result<()>;
     /// Lets retention decide about it again.
     fn unpin_backup(&self, backup: &str, flags: u64) -> zbus::Result<()>;
+    /// Starts to delete what retention does not keep.
+    fn prune(&self, options: &Options<'_>, flags: u64) -> zbus::Result<(u64, OwnedObjectPath)>;
+    /// Why backups stay or go; JSON.
+    fn explain_retention(&self, source: &str, options: &Options<'_>, flags: u64) -> zbus::Result<String>;
+    /// What can be brought back.
+    fn list_deleted(&self, flags: u64) -> zbus::Result<Vec<DeletedRow>>;
+    /// Brings one back.
+    fn undelete_backup(&self, backup: &str, flags: u64) -> zbus::Result<String>;
+    /// Who needs how much space; JSON.
+    fn describe_space(&self, flags: u64) -> zbus::Result<String>;
 }
 
 /// Numbers about backups and jobs.

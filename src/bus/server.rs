@@ -29,6 +29,7 @@ use super::{
     MANAGER_PATH, NAME,
     authority::{Authority, Polkit, TrustedOnly},
     client_socket::ClientSocket,
+    health::Health,
     identity::{BusClient, Identity, Peer, is_trusted},
     log_control::{LOG_CONTROL_PATH, LogControl, Logging},
     manager::Manager,
@@ -201,6 +202,7 @@ impl Server {
         let mut builder = builder
             .max_queued(QUEUE)
             .serve_at(MANAGER_PATH, Manager::new(Arc::clone(&session)))
+            .serve_at(MANAGER_PATH, Health::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Retention::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Statistics::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Objects::new(Arc::clone(&session)));

@@ -10,6 +10,7 @@ use zbus::{Connection, OwnedObjectPath};
 use super::{
     MANAGER_PATH,
     error::ApiError,
+    health::properties as health_properties,
     manager::properties as manager_properties,
     session::{Properties, Session, send_changes, source_object_path},
     source::{SourceObject, properties as source_properties},
@@ -21,6 +22,7 @@ use crate::service::operations::Overview;
 pub(super) struct Shown {
     pub(super) sources: BTreeMap<String, Properties>,
     manager: Properties,
+    health: Properties,
 }
 
 impl From<Overview> for Shown {
@@ -29,6 +31,7 @@ impl From<Overview> for Shown {
         Self {
             sources: sources.into_iter().map(|source| (source.name.clone(), source_properties(source))).collect(),
             manager: manager_properties(&overview),
+            health: health_properties(&overview),
         }
     }
 }
@@ -60,6 +63,8 @@ impl Session {
                 }
             }
         }
+        let before = std::mem::replace(&mut shown.health, now.health.clone());
+        send_changes(connection, MANAGER_PATH, "org.backupd1.Health", &before, &now.health).await?;
         let before = std::mem::replace(&mut shown.manager, now.manager.clone());
         send_changes(connection, MANAGER_PATH, "org.backupd1.Manager", &before, &now.manager).await
     }

@@ -20,7 +20,7 @@ use crate::{
         summary::{BackupSummary, Pin, Proof},
     },
     service::{
-        ServiceError,
+        ServiceError, Undeletable,
         operations::{SourceSummary, UndoSummary},
     },
 };
@@ -163,6 +163,38 @@ pub fn backup_properties(summary: &BackupSummary) -> HashMap<&'static str, Varia
         properties.insert("pin-reason", reason.clone().into());
     }
     properties
+}
+
+/// A deleted backup, see [`Undeletable`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[allow(missing_docs, reason = "the contract has their meanings")]
+pub struct DeletedRow {
+    pub id: String,
+    pub source: String,
+    pub database: Vec<u8>,
+    pub sequence: u64,
+    pub snapshot_at: u64,
+    pub raw_bytes: u64,
+    pub deleted_at: u64,
+    pub until: u64,
+    pub by_name: bool,
+}
+
+impl From<&Undeletable> for DeletedRow {
+    fn from(Undeletable { deleted, until }: &Undeletable) -> Self {
+        let row = BackupRow::from(&deleted.summary);
+        Self {
+            id: row.id,
+            source: row.source,
+            database: row.database,
+            sequence: row.sequence,
+            snapshot_at: row.snapshot_at,
+            raw_bytes: row.raw_bytes,
+            deleted_at: deleted.at,
+            until: *until,
+            by_name: deleted.by_name,
+        }
+    }
 }
 
 /// One source, see [`SourceSummary`].

@@ -2,7 +2,7 @@
 //! and key. A broken source file disables that source; the others go on.
 //!
 //! - [`connection`]: how to reach a server; [`uri`]: the same as a connection URI.
-//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`, [`notify`]: the keys of the files; [`credential`]: where secrets are; `schedule`: when; `reader`, `values`, `units`, `files`: how they
+//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`, `metrics`, [`notify`]: the keys of the files; [`credential`]: where secrets are; `schedule`: when; `reader`, `values`, `units`, `files`: how they
 //!   are read.
 //! - `problem`: what is wrong.
 
@@ -12,6 +12,7 @@ mod daemon;
 mod drill;
 mod files;
 mod health;
+mod metrics;
 pub mod notify;
 mod postgres;
 mod problem;
@@ -36,6 +37,7 @@ pub use connection::{ConnectionKeys, ConnectionSpec, PasswordSource, Secret, Ssl
 pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, UndoConfig};
 pub use drill::{DEFAULT_DRILL_USER, DrillConfig, DrillHost, read_assertions};
 pub use health::{HealthConfig, HealthHost, Within};
+pub use metrics::MetricsConfig;
 pub use notify::NotifyConfig;
 pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
@@ -66,6 +68,8 @@ pub struct Config {
     pub pruning: RetentionHost,
     /// `[health]`.
     pub health: HealthHost,
+    /// `[metrics]`.
+    pub metrics: MetricsConfig,
     /// `[notify.NAME]`, by the names.
     pub notify: BTreeMap<String, NotifyConfig>,
     /// The sources whose files are in order.

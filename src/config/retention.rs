@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use toml::de::DeValue;
 
 use super::{reader::Section, values};
 
-/// How long a deleted backup can be brought back where nothing is configured.
-const UNDELETE: Duration = Duration::from_secs(24 * 3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Which backups of a source stay. What a keep rule names stays, unless a maximum takes it away; some backups always
 /// stay, see [`crate::retention`]. 0 switches a number off.
@@ -39,7 +39,8 @@ pub struct RetentionPolicy {
 
 impl Default for RetentionPolicy {
     fn default() -> Self {
-        Self { keep_daily: 7, keep_weekly: 4, keep_monthly: 12, ..Self::everything() }
+        // All of a day: somebody who takes two backups around a change of his wants both.
+        Self { keep_within: Some(DAY), keep_daily: 7, keep_weekly: 4, keep_monthly: 12, ..Self::everything() }
     }
 }
 
@@ -74,7 +75,7 @@ pub struct RetentionHost {
 
 impl Default for RetentionHost {
     fn default() -> Self {
-        Self { automatic: true, undelete: UNDELETE }
+        Self { automatic: true, undelete: DAY }
     }
 }
 
@@ -82,15 +83,15 @@ impl Default for RetentionHost {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetentionKeys {
     keep_last: Option<u32>,
-    keep_within: Option<Duration>,
+    keep_within: Option<Option<Duration>>,
     keep_hourly: Option<u32>,
     keep_daily: Option<u32>,
     keep_weekly: Option<u32>,
     keep_monthly: Option<u32>,
     keep_yearly: Option<u32>,
-    max_age: Option<Duration>,
+    max_age: Option<Option<Duration>>,
     max_count: Option<u32>,
-    max_size: Option<u64>,
+    max_size: Option<Option<u64>>,
     min_backups: Option<u32>,
 }
 
@@ -100,15 +101,15 @@ impl RetentionKeys {
     pub fn over(&self, below: &RetentionPolicy) -> RetentionPolicy {
         RetentionPolicy {
             keep_last: self.keep_last.unwrap_or(below.keep_last),
-            keep_within: self.keep_within.or(below.keep_within),
+            keep_within: self.keep_within.unwrap_or(below.keep_within),
             keep_hourly: self.keep_hourly.unwrap_or(below.keep_hourly),
             keep_daily: self.keep_daily.unwrap_or(below.keep_daily),
             keep_weekly: self.keep_weekly.unwrap_or(below.keep_weekly),
             keep_monthly: self.keep_monthly.unwrap_or(below.keep_monthly),
             keep_yearly: self.keep_yearly.unwrap_or(below.keep_yearly),
-            max_age: self.max_age.or(below.max_age),
+            max_age: self.max_age.unwrap_or(below.max_age),
             max_count: self.max_count.unwrap_or(below.max_count),
-            max_size: self.max_size.or(below.max_size),
+            max_size: self.max_size.unwrap_or(below.max_size),
             min_backups: self.min_backups.unwrap_or(below.min_backups),
         }
     }
@@ -135,6 +136,16 @@ pub(super) fn read(mut section: Section<'_>) -> RetentionKeys {
     keys
 }
 
+/// What `convert` reads, or nothing for the word "off".
+fn or_off<'a, T>(
+    convert: impl FnOnce(DeValue<'a>) -> Result<T, String>,
+) -> impl FnOnce(DeValue<'a>) -> Result<Option<T>, String> {
+    move |value| match value {
+        DeValue::String(text) if text == "off" => Ok(None),
+        value => convert(value).map(Some),
+    }
+}
+
 fn read_keys(section: &mut Section<'_>) -> RetentionKeys {
     let mut number = |key| section.take(key, values::integer(0..=u32::MAX));
     let keys = RetentionKeys {
@@ -149,15 +160,15 @@ fn read_keys(section: &mut Section<'_>) -> RetentionKeys {
         ..RetentionKeys::default()
     };
     let keys = RetentionKeys {
-        keep_within: section.take("keep_within", values::duration),
-        max_age: section.take("max_age", values::duration),
-        max_size: section.take("max_size", values::size),
+        keep_within: section.take("keep_within", or_off(values::duration)),
+        max_age: section.take("max_age", or_off(values::duration)),
+        max_size: section.take("max_size", or_off(values::size)),
         ..keys
     };
-    if keys.max_size == Some(0) {
+    if keys.max_size == Some(Some(0)) {
         section.problem("max_size", "allows no backup at all; leave the key out for no limit");
     }
-    if let (Some(within), Some(age)) = (keys.keep_within, keys.max_age)
+    if let (Some(Some(within)), Some(Some(age))) = (keys.keep_within, keys.max_age)
         && within > age
     {
         section.problem("keep_within", "keeps what max_age takes away; it cannot be longer than that");

@@ -85,6 +85,7 @@ compression_threads = 3
 history = 50
 [retention]
 keep_last = 1
+keep_within = "off"
 keep_daily = 0
 max_age = "90d"
 automatic = false
@@ -113,8 +114,13 @@ max_undo = "1GiB"
         min_backups: Some(3),
     };
     let days = |days: u64| Duration::from_secs(days * 86_400);
-    let retention =
-        RetentionPolicy { keep_last: 1, keep_daily: 0, max_age: Some(days(90)), ..RetentionPolicy::default() };
+    let retention = RetentionPolicy {
+        keep_last: 1,
+        keep_within: None,
+        keep_daily: 0,
+        max_age: Some(days(90)),
+        ..RetentionPolicy::default()
+    };
     assert_eq!(config.retention, retention);
     assert_eq!(config.pruning, RetentionHost { automatic: false, undelete: days(3) });
     assert_eq!(config.health, HealthHost { sources, full_within: None, max_undo: Some(1 << 30) });

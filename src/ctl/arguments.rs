@@ -1,9 +1,11 @@
 //! The command line of `backupctl`.
 
+mod health;
 mod restore;
 mod retention;
 mod source;
 mod statistics;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +13,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::{config, service::operations::VerifyLevel};
 
+pub use health::HealthArguments;
 pub use restore::{RestoreArguments, RestoreVerb, UndoArguments};
-pub use retention::{PinArguments, UnpinArguments};
+pub use retention::{ExplainArguments, PinArguments, PruneArguments, RetentionVerb, UndeleteArguments, UnpinArguments};
 pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
 pub use statistics::{DiffArguments, StatsArguments};
+pub use watch::WatchArguments;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -126,6 +130,8 @@ pub enum Verb {
     /// Add, remove, enable or disable a source
     #[command(subcommand)]
     Source(SourceVerb),
+    /// Say whether the backups are as they should be; the exit code is that of a monitoring plugin
+    Health(HealthArguments),
     /// Show when sources were and will be backed up by their timers
     Schedule,
     /// Take a backup of a source
@@ -146,6 +152,15 @@ pub enum Verb {
     Drill(DrillArguments),
     /// Delete backups and free their space
     Delete(DeleteArguments),
+    /// Bring deleted backups back, or list those that can be
+    Undelete(UndeleteArguments),
+    /// Delete the backups that retention does not keep, and free space
+    Prune(PruneArguments),
+    /// Look into retention
+    #[command(subcommand)]
+    Retention(RetentionVerb),
+    /// Show who needs how much of the repository's space
+    Space,
     /// Keep a backup, whatever the retention of its source says
     Pin(PinArguments),
     /// Let retention decide about a backup again
@@ -165,6 +180,8 @@ pub enum Verb {
     /// Look into the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look whether the daemon runs and the newest backups are not too old, without the daemon
+    Watch(WatchArguments),
     /// Let the daemon read its configuration again
     Reload,
 }
@@ -310,6 +327,9 @@ pub struct DeleteArguments {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// Free their space at once: they cannot be brought back
+    #[arg(long)]
+    pub no_undelete: bool,
 }
 
 /// `export`

@@ -28,6 +28,10 @@ enum Kind {
     Detached,
     /// The user answered no.
     Declined,
+    /// What was looked at is not as it should be; all of it was said.
+    Findings,
+    /// Everything is said already; this is only the exit code of a monitoring plugin.
+    Health(u8),
 }
 
 impl CtlError {
@@ -51,6 +55,11 @@ impl CtlError {
         Self { kind: Kind::Declined, message: message.into() }
     }
 
+    /// What was looked at is not as it should be; all of it was said.
+    pub(crate) fn findings(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Findings, message: message.into() }
+    }
+
     /// The failure of a job, by the name that its record has.
     pub(crate) fn of_job(name: &str, message: &str) -> Self {
         let code = TABLE.iter().find(|row| row.name == name || row.dbus_name == name).map(|row| row.code);
@@ -61,6 +70,11 @@ impl CtlError {
     pub(crate) fn io(attempted: impl fmt::Display, error: &io::Error) -> Self {
         let code = if error.kind() == io::ErrorKind::StorageFull { ErrorCode::NoSpace } else { ErrorCode::Io };
         Self::new(code, format!("{attempted}: {error}"))
+    }
+
+    /// No failure: health is not good, which was printed.
+    pub(crate) fn health(exit_code: u8) -> Self {
+        Self { kind: Kind::Health(exit_code), message: String::new() }
     }
 
     /// A failure to write standard output.
@@ -98,7 +112,7 @@ impl CtlError {
     }
 
     pub(crate) fn is_silent(&self) -> bool {
-        self.kind == Kind::ReaderGone
+        matches!(self.kind, Kind::ReaderGone | Kind::Health(_))
     }
 
     /// The exit code, as documented in backupctl(1).
@@ -107,7 +121,9 @@ impl CtlError {
             Kind::Code(code) => code.row().exit_code,
             Kind::ReaderGone => 0,
             Kind::Detached => INTERRUPTED,
+            Kind::Health(code) => code,
             Kind::Declined => ErrorCode::Canceled.row().exit_code,
+            Kind::Findings => ErrorCode::Failed.row().exit_code,
         }
     }
 
@@ -115,7 +131,12 @@ impl CtlError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self.kind {
             // The message of a wrong command line says all that can be said.
-            Kind::Code(ErrorCode::InvalidArgs) | Kind::ReaderGone | Kind::Detached | Kind::Declined => None,
+            Kind::Code(ErrorCode::InvalidArgs)
+            | Kind::ReaderGone
+            | Kind::Health(_)
+            | Kind::Detached
+            | Kind::Declined
+            | Kind::Findings => None,
             Kind::Code(code) => Some(code.row().hint),
         }
     }

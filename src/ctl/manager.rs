@@ -12,7 +12,7 @@ use zbus::{
 
 use crate::bus::{
     proxy::ManagerProxy,
-    types::{BackupRow, JobRow, Options, SourceRow, UndoRow},
+    types::{BackupRow, DeletedRow, JobRow, Options, SourceRow, UndoRow},
 };
 
 /// A proxy whose methods carry flags; properties and signals are the proxy's own.
@@ -74,9 +74,17 @@ methods! {
         cancel_job = "CancelJob"(id: u64, flags: u64) -> ();
         reload = "Reload"(flags: u64) -> ();
     }
+    interface "Health" {
+        get_health = "GetHealth"(source: &str, flags: u64) -> String;
+    }
     interface "Retention" {
         pin_backup = "PinBackup"(backup: &str, options: &Options<'_>, flags: u64) -> ();
         unpin_backup = "UnpinBackup"(backup: &str, flags: u64) -> ();
+        prune = "Prune"(options: &Options<'_>, flags: u64) -> (u64, OwnedObjectPath);
+        explain_retention = "ExplainRetention"(source: &str, options: &Options<'_>, flags: u64) -> String;
+        list_deleted = "ListDeleted"(flags: u64) -> Vec<DeletedRow>;
+        undelete_backup = "UndeleteBackup"(backup: &str, flags: u64) -> String;
+        describe_space = "DescribeSpace"(flags: u64) -> String;
     }
     interface "Statistics" {
         get_statistics = "GetStatistics"(source: &str, flags: u64) -> String;

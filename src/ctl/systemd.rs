@@ -4,6 +4,8 @@ use std::{collections::HashMap, path::Path, time::Duration};
 
 use zbus::{OwnedObjectPath, OwnedVariant, connection::Builder, fdo::PropertiesProxy, names::InterfaceName};
 
+use crate::health::watch::DaemonState;
+
 /// How long a call may take: systemd answers `Reload` when it has read all units and run all generators.
 const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -29,6 +31,30 @@ pub(crate) fn is_running() -> bool {
 /// Connects to the system bus.
 pub(crate) async fn connect() -> zbus::Result<SystemdProxy<'static>> {
     SystemdProxy::new(&Builder::system().method_timeout(CALL_TIMEOUT).build().await?).await
+}
+
+/// What systemd says of a service.
+pub(crate) async fn daemon_state(manager: &SystemdProxy<'_>, service: &str) -> zbus::Result<DaemonState> {
+    let path = manager.load_unit(service).await?;
+    let proxy = PropertiesProxy::builder(manager.inner().connection())
+        .destination("org.freedesktop.systemd1")
+        .path(path.into_inner())
+        .build()
+        .await?;
+    let read = async |interface: &'static str| -> zbus::Result<HashMap<String, OwnedVariant>> {
+        Ok(proxy.get_all(InterfaceName::try_from(interface)?).await?)
+    };
+    let unit = read("org.freedesktop.systemd1.Unit").await?;
+    let service = read("org.freedesktop.systemd1.Service").await?;
+    let text = |properties: &HashMap<String, OwnedVariant>, name: &str| {
+        properties.get(name).and_then(|value| String::try_from(value.clone()).ok()).unwrap_or_default()
+    };
+    Ok(DaemonState {
+        load: text(&unit, "LoadState"),
+        active: text(&unit, "ActiveState"),
+        file: text(&unit, "UnitFileState"),
+        result: text(&service, "Result"),
+    })
 }
 
 /// The process of a service, 0 for none, and the state of its unit.

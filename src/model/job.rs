@@ -23,6 +23,8 @@ words! {
         Forget = "forget",
         /// Restores one into a scratch database and compares.
         Drill = "drill",
+        /// Deletes what retention does not keep.
+        Prune = "prune",
     }
 }
 

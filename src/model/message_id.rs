@@ -29,6 +29,10 @@ messages! {
     BACKUP_INCOMPLETE = "9d6692c0f1fc4156944962b6b9900f06";
     /// A backup holds suspiciously less than the one before.
     BACKUP_SUSPECT = "48da7d7688194f80a98942bbfe6c9ca4";
+    /// Retention let a backup go; it can be brought back for a while.
+    BACKUP_PRUNED = "6f1f2a53fcd34d0c8f6a7f5be4a9d012";
+    /// A changed retention would delete much, and waits for somebody's word.
+    PRUNE_HELD = "b3a0c6de70f1443f9a4a4e1f7c28d355";
     /// The repository is open.
     REPOSITORY_OPENED = "1e34755ab9324bf1bcc982b9f10c1819";
     /// The repository cannot be opened; it is tried again.
@@ -37,6 +41,8 @@ messages! {
     REPOSITORY_LOCKED = "c3cbf47b40fb4072827e85d9d41271b7";
     /// The daemon could not start, or something ended it.
     DAEMON_FAILED = "d7e4aa50e76a4066a8644aa388b35e64";
+    /// Something about the health of the backups changed: it came, got better or worse, or is over.
+    HEALTH_CHANGED = "5e0f3a7b9d1c4c52a6a8f1be37c24d90";
     /// The configuration was read again.
     RELOADED = "84084d6e0d684e10b73f695cc8385667";
     /// The configuration could not be read again; the old one stays.
@@ -47,6 +53,10 @@ messages! {
     LEFTOVERS_REMOVED = "cfb9943e44dc4ed3be7de68337462027";
     /// What an interrupted restore left could not be taken away.
     LEFTOVERS_STAY = "02026c829b554546a1e7ceb1834c3ee9";
+    /// The dead-man's switch found something wrong, or finds it still.
+    WATCH_FOUND = "711504f518154a33855baf0453c754be";
+    /// What the dead-man's switch had found is over.
+    WATCH_OVER = "a2f9795b81c54173a53334b491db563d";
     /// Notices could not be told, and are given up.
     NOTICE_LOST = "5b0c2f6f4a3e4b7b9a1d6c8e7f2043a5";
     /// Somebody made a call that changes or reveals something, and was let.

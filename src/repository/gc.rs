@@ -10,7 +10,8 @@
 //! 4. A listing that failed in part, a manifest or a session that cannot be read stops everything before anything is
 //!    deleted.
 //! 5. No more than half of the repository's bytes go without `force`, unless a user named the backup that they
-//!    belonged to, or they belong to a crashed session that expired: those losses are explained, others may be a fault.
+//!    belonged to, or a rule deleted it and its source has others, or they belong to a crashed session that expired:
+//!    those losses are explained, others may be a fault.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -138,6 +139,8 @@ struct Collector<'a> {
     /// Backups that were read, so that their packs are live (or explained).
     read: HashSet<BackupId>,
     committed: HashSet<(RunId, SourceKey)>,
+    /// Sources that have backups: a rule that deletes others of theirs leaves something.
+    listed: HashSet<SourceKey>,
     /// Only the packs of this session are removed: no folder, and no session.
     given_up: Option<RunId>,
     report: GcReport,
@@ -163,6 +166,7 @@ impl<'a> Collector<'a> {
             liveness: Liveness { packs: packs.collect(), bad, ..Liveness::default() },
             read: HashSet::new(),
             committed: HashSet::new(),
+            listed: HashSet::new(),
             given_up: None,
             report: GcReport::default(),
         })
@@ -219,6 +223,7 @@ impl<'a> Collector<'a> {
         let mut ending = Ending::default();
         for folder in folders.iter().filter(|folder| folder.state() == FolderState::Backup) {
             cancel.check()?;
+            self.listed.insert(folder.folder.source.clone());
             self.keep_backup(&folder.folder)?;
         }
         let mut bases = BTreeSet::new();
@@ -262,24 +267,25 @@ impl<'a> Collector<'a> {
         ending: &mut Ending,
     ) -> Result<(), RepositoryError> {
         let key = backup.folder.key(DELETED);
-        let Record::Deleted { at, by_name, .. } = records::read_one(self.owned.storage(), &key)? else {
+        let Record::Deleted { at, by_name, at_once, .. } = records::read_one(self.owned.storage(), &key)? else {
             return Err(RepositoryError::damaged(key, "it is not a deletion record"));
         };
+        let explained = by_name || self.listed.contains(&backup.folder.source);
         if backup.state() == FolderState::Tombstone {
             // A deletion that was interrupted goes on.
             if backup.objects.len() > 1 && self.given_up.is_none() {
-                if by_name && backup.has(EXTENTS) {
+                if explained && backup.has(EXTENTS) {
                     self.liveness.explain(extents_packs(self.owned, &backup.folder)?);
                 }
                 ending.folders.push(backup);
             }
             return Ok(());
         }
-        let over = at.saturating_add(self.options.undelete_window) <= self.options.now;
+        let over = at_once || at.saturating_add(self.options.undelete_window) <= self.options.now;
         if !over || self.given_up.is_some() || bases.contains(&backup.folder.id) {
             return self.keep_backup(&backup.folder);
         }
-        if by_name {
+        if explained {
             // Also where the manifest is damaged: deleting it is what the user asked for.
             let packs = manifest_packs(self.owned, &backup.folder).map(|(packs, _)| packs);
             let packs = packs.or_else(|_| extents_packs(self.owned, &backup.folder)).unwrap_or_default();

@@ -5,7 +5,7 @@
 //! - [`writer`]: taking a backup; `pack`, `table`, `extents`, `lookup`, `base`, `session` are its parts;
 //! - [`reader`]: giving a backup back;
 //! - [`catalog`]: the list of backups; [`records`]: what becomes known about them later;
-//! - [`verify`]: finding damage; `delete` and [`gc`]: freeing space.
+//! - [`verify`]: finding damage; `delete` and [`gc`]: freeing space; [`usage`]: who needs how much.
 //!
 //! Invariants:
 //! 1. A backup exists when, and only when, its manifest does and no deletion record. The manifest is written last.
@@ -35,10 +35,12 @@ mod spool;
 pub mod storage;
 mod table;
 mod table_reader;
+pub mod usage;
 pub mod verify;
 pub mod writer;
 
 pub use catalog::{Catalog, Problem};
+pub use delete::{DeletedBackup, Deletion};
 pub use error::RepositoryError;
 pub use gc::{GcOptions, GcReport};
 pub use layout::BackupFolder;
@@ -46,6 +48,7 @@ pub use open::{OwnedRepository, Repository};
 pub use reader::BackupReader;
 pub use records::Record;
 pub use storage::{LocalStorage, Storage};
+pub use usage::Usage;
 pub use verify::VerifyReport;
 pub use writer::{BackupWriter, BeginBackup, Committed, ManifestFacts};
 

@@ -12,7 +12,8 @@ use sha2::{Digest as _, Sha256};
 use super::{
     RepositoryError,
     layout::{
-        BackupFolder, DELETED, HELP_FILES, MANIFEST, REPOSITORY_FILE, RepositoryFile, RepositoryFileError, this_writer,
+        BackupFolder, DELETED, HELP_FILES, MANIFEST, PACKS, REPOSITORY_FILE, RepositoryFile, RepositoryFileError,
+        this_writer,
     },
     listing::{self, BackupObjects, FolderState},
     records::{self, Record},
@@ -71,6 +72,15 @@ impl Repository {
     #[must_use]
     pub fn storage(&self) -> &dyn Storage {
         &*self.storage
+    }
+
+    /// What the packs hold, bytes, and how many there are.
+    ///
+    /// # Errors
+    /// As [`Repository::open`].
+    pub(crate) fn packs_size(&self) -> Result<(u64, u64), RepositoryError> {
+        let packs = self.storage.list(PACKS)?;
+        Ok((packs.iter().map(|pack| pack.size).sum(), packs.len() as u64))
     }
 
     pub(crate) fn shared_storage(&self) -> Arc<dyn Storage> {

@@ -91,6 +91,9 @@ pub enum Record {
         sequence: u64,
         /// Whether somebody named this very backup, rather than a rule.
         by_name: bool,
+        /// Whether it goes at once, so that it cannot be brought back.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        at_once: bool,
     },
 }
 

@@ -19,10 +19,15 @@ use crate::{
         job::{JobNumber, JobType, Phase},
         summary::BackupSummary,
     },
-    repository::{GcOptions, Repository, RepositoryError},
+    repository::{Deletion, Repository, RepositoryError},
 };
 
-pub(super) fn submit(engine: &Arc<Engine>, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+pub(super) fn submit(
+    engine: &Arc<Engine>,
+    caller: Caller,
+    backup: &str,
+    at_once: bool,
+) -> Result<JobNumber, ServiceError> {
     let (_, chosen) = engine.choose(backup)?;
     let one = match &chosen {
         Chosen::One(summary) => Some(summary.id),
@@ -45,13 +50,14 @@ pub(super) fn submit(engine: &Arc<Engine>, caller: Caller, backup: &str) -> Resu
         timeout: None,
     };
     let engine_of_job = engine.clone();
-    engine.jobs().submit(job, Box::new(move |handle| run(&engine_of_job, &backups, one, handle)))
+    engine.jobs().submit(job, Box::new(move |handle| run(&engine_of_job, &backups, one, at_once, handle)))
 }
 
 fn run(
     engine: &Engine,
     backups: &[BackupSummary],
     one: Option<BackupId>,
+    at_once: bool,
     job: &JobHandle,
 ) -> Result<JobOutcome, ServiceError> {
     let opened = engine.repository()?;
@@ -59,6 +65,7 @@ fn run(
     cancel.check()?;
     job.context.progress.enter(Phase::Deleting);
     let now = now_micros();
+    let deletion = Deletion { now, by_name: true, at_once };
     let (mut tried, mut deleted) = (0_usize, 0_usize);
     let mut failed: Vec<(&BackupSummary, RepositoryError)> = Vec::new();
     for backup in backups {
@@ -66,7 +73,7 @@ fn run(
             break;
         }
         tried += 1;
-        match opened.owned().mark_deleted(&Repository::folder_of(backup), now) {
+        match opened.owned().mark_deleted(&Repository::folder_of(backup), deletion) {
             Ok(()) => deleted += 1,
             // Somebody else deleted it meanwhile.
             Err(RepositoryError::NoSuchBackup(_)) if one.is_none() => {}
@@ -75,7 +82,7 @@ fn run(
     }
     // Deleted they are from their records on, also where freeing their space fails.
     opened.refresh(engine.jobs())?;
-    let freed = opened.owned().free_space(GcOptions { now, ..GcOptions::default() }, cancel);
+    let freed = opened.owned().free_space(engine.gc_options(now), cancel);
     let report = freed.as_ref().copied().unwrap_or_default();
     let statistics = json!({ "deleted": deleted, "freed_bytes": report.bytes, "deleted_packs": report.packs });
     let mut outcome = JobOutcome::new(one, statistics);

@@ -19,21 +19,28 @@ use super::{
     drill::DrillUnits,
     early::EarlyChecks,
     error::ServiceError,
+    health,
     jobs::{JobLimits, Jobs},
-    listing,
+    listing, metrics,
     notices::{self, Notices},
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
-        Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
-        UndoOptions, UndoSummary, VerifyRequest,
+        Caller, CreateOptions, ListFilter, Operations, Overview, Page, PruneOptions, RestoreOptions, SourceSummary,
+        Status, UndoOptions, UndoSummary, VerifyRequest,
     },
-    pins, reading, restore,
+    pins, prune,
+    prune::Accepted,
+    reading, restore,
     selector::{Chosen, Selector},
-    statistics, verify,
+    statistics,
+    undelete::{self, Undeletable},
+    usage, verify,
 };
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
-    model::{ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
+    health::Report as HealthReport,
+    model::{BackupId, ErrorCode, SourceName, job::JobNumber, message_id, summary::BackupSummary},
+    repository::GcOptions,
     statistics::{diff::BackupDiff, report::Report},
 };
 
@@ -68,8 +75,10 @@ pub struct Engine {
     opening: Opening,
     jobs: Jobs,
     tending: Arc<restore::Tending>,
+    accepted: Accepted,
     statistics: statistics::History,
     notices: Notices,
+    health: Arc<health::Watch>,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
     runtime: Handle,
@@ -93,17 +102,35 @@ impl Engine {
         let repository = config.repository.path.clone();
         let config = RwLock::new(config);
         let tending = Arc::default();
+        let accepted = Accepted::open(&folders.state);
+        let health = Arc::default();
         let units = OnceLock::new();
         let statistics = statistics::open(&folders.state, &jobs);
         let (notices, to_tell) = Notices::new(&folders.state);
-        let engine =
-            Self { folders, config, repository, changes, opening, jobs, tending, statistics, notices, units, runtime };
-        let engine = Arc::new(engine);
+        let engine = Arc::new(Self {
+            folders,
+            config,
+            repository,
+            changes,
+            opening,
+            jobs,
+            tending,
+            accepted,
+            statistics,
+            notices,
+            health,
+            units,
+            runtime,
+        });
         // Before anything else can start a job.
         notices::begin(&engine, to_tell);
         drill::sweep(&engine);
+        prune::begin_automatic(&engine);
         restore::begin_tending(&engine);
         statistics::begin(&engine);
+        // First, so that it has the first report too.
+        metrics::begin(&engine);
+        health::begin(&engine);
         Ok(engine)
     }
 
@@ -186,13 +213,24 @@ impl Engine {
         Ok((opened, chosen))
     }
 
+    /// Under which policies prunes were let run.
+    pub(super) fn accepted_policies(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// How space is freed, at this time.
+    pub(super) fn gc_options(&self, now: u64) -> GcOptions {
+        let window = self.config().pruning.undelete.as_micros();
+        GcOptions { now, undelete_window: u64::try_from(window).unwrap_or(u64::MAX), force: false }
+    }
+
     /// What wakes the one that looks after what restores leave.
     pub(super) fn tending(&self) -> &Arc<restore::Tending> {
         &self.tending
     }
 
     /// What is remembered for statistics.
-    pub(super) fn remembered(&self) -> &statistics::History {
+    pub(super) fn statistics_history(&self) -> &statistics::History {
         &self.statistics
     }
 
@@ -205,6 +243,27 @@ impl Engine {
     /// Is told that something which the overview or the configuration shows may have changed.
     pub(super) fn changes_subscribed(&self) -> tokio::sync::watch::Receiver<()> {
         self.changes.subscribe()
+    }
+
+    /// The health of the backups.
+    #[must_use]
+    pub fn health_watch(&self) -> &Arc<health::Watch> {
+        &self.health
+    }
+
+    /// Where the repository is.
+    pub(super) fn repository_path(&self) -> &std::path::Path {
+        &self.repository
+    }
+
+    /// What is known of the repository; asks nobody.
+    pub(super) fn repository_status(&self) -> RepositoryStatus {
+        self.opening.status()
+    }
+
+    /// Waits until the first attempt to open the repository is over.
+    pub(super) async fn opened(&self) {
+        self.opening.settled().await;
     }
 
     /// States what starts the units of drills. Later calls change nothing.
@@ -279,7 +338,12 @@ impl Engine {
 
     /// The backups that are listed, none while the repository is not open.
     pub(super) fn listed_backups(&self) -> Arc<Vec<BackupSummary>> {
-        self.opening.get().map(|opened| opened.backups()).unwrap_or_default()
+        self.known_backups().unwrap_or_default()
+    }
+
+    /// The backups that are listed, if the repository is open.
+    pub(super) fn known_backups(&self) -> Option<Arc<Vec<BackupSummary>>> {
+        self.opening.get().ok().map(|opened| opened.backups())
     }
 }
 
@@ -357,8 +421,8 @@ impl Operations for Arc<Engine> {
         drill::submit(self, caller, backup)
     }
 
-    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
-        delete::submit(self, caller, backup)
+    fn delete(&self, caller: Caller, backup: &str, at_once: bool) -> Result<JobNumber, ServiceError> {
+        delete::submit(self, caller, backup, at_once)
     }
 
     fn pin(&self, backup: &str, until: u64, reason: &str) -> Result<(), ServiceError> {
@@ -367,6 +431,26 @@ impl Operations for Arc<Engine> {
 
     fn unpin(&self, backup: &str) -> Result<(), ServiceError> {
         pins::unpin(self, backup)
+    }
+
+    fn deleted(&self) -> Result<Vec<Undeletable>, ServiceError> {
+        undelete::list(self)
+    }
+
+    fn undelete(&self, backup: &str) -> Result<BackupId, ServiceError> {
+        undelete::undelete(self, backup)
+    }
+
+    fn prune(&self, caller: Caller, options: PruneOptions) -> Result<JobNumber, ServiceError> {
+        prune::submit(self, caller, options)
+    }
+
+    fn explain_retention(&self, source: &str, despite_clock: bool) -> Result<serde_json::Value, ServiceError> {
+        prune::explain(self, source, despite_clock)
+    }
+
+    fn describe_space(&self) -> Result<serde_json::Value, ServiceError> {
+        usage::describe(self)
     }
 
     fn export(&self, caller: Caller, backup: &str, output: File) -> Result<JobNumber, ServiceError> {
@@ -453,6 +537,18 @@ impl Operations for Arc<Engine> {
         }
     }
 
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError> {
+        let config = self.config();
+        if source.is_empty() {
+            return Ok((*health::report(self)).clone());
+        }
+        let known = config.sources.keys().any(|name| name.as_str() == source) || config.broken.contains_key(source);
+        if !known {
+            return Err(ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {source:?}")));
+        }
+        Ok(health::report(self).of_source(source))
+    }
+
     fn overview(&self) -> Overview {
         let RepositoryStatus { state, problem, backups } = self.opening.status();
         Overview {
@@ -460,6 +556,7 @@ impl Operations for Arc<Engine> {
             repository_state: state.to_owned(),
             repository_problem: problem,
             backups,
+            health: self.health.current().severity,
             config_problems: self.config().problems().map(ToString::to_string).collect(),
         }
     }

@@ -7,9 +7,10 @@ use std::{fs::File, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{changes::Changes, error::ServiceError, jobs::Jobs};
+use super::{changes::Changes, error::ServiceError, jobs::Jobs, undelete::Undeletable};
 use crate::{
-    model::{RunId, job::JobNumber, manifest::Selection, summary::BackupSummary},
+    health::{Report as HealthReport, Severity},
+    model::{BackupId, RunId, job::JobNumber, manifest::Selection, summary::BackupSummary},
     statistics::{diff::BackupDiff, report::Report},
 };
 
@@ -68,6 +69,17 @@ pub struct RestoreOptions {
 pub struct UndoOptions {
     /// Undo also where somebody replicates from the restored database or it subscribes.
     pub break_replication: bool,
+}
+
+/// Options of `prune`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneOptions {
+    /// Only this source; empty for all.
+    pub source: String,
+    /// Also where the policy changed and much would go, and whatever share of the repository that is.
+    pub force: bool,
+    /// Judge by the order of backups even where their times contradict it.
+    pub despite_clock: bool,
 }
 
 /// Something that can be undone.
@@ -206,6 +218,8 @@ pub struct Overview {
     pub repository_problem: String,
     /// See [`Status::backups`].
     pub backups: u64,
+    /// The worst of all findings, as they were looked at last.
+    pub health: Severity,
     /// See [`Status::config_problems`].
     pub config_problems: Vec<String>,
 }
@@ -285,11 +299,12 @@ pub trait Operations: Send + Sync {
     /// As [`Operations::restore`]; `DrillUnavailable`, `ConfigInvalid` for a file of assertions that cannot be read.
     fn drill(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError>;
 
-    /// Starts the deletion of one backup and of what only it needed.
+    /// Starts the deletion of one backup, or of all that a run took. They can be brought back for a while, unless they
+    /// go `at_once`; then what only they needed is freed.
     ///
     /// # Errors
     /// As [`Operations::restore`].
-    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError>;
+    fn delete(&self, caller: Caller, backup: &str, at_once: bool) -> Result<JobNumber, ServiceError>;
 
     /// Makes retention keep a backup, or all that a run took, until a time (microseconds since the epoch; 0 for ever).
     /// An earlier pin is replaced.
@@ -303,6 +318,36 @@ pub trait Operations: Send + Sync {
     /// # Errors
     /// As [`Operations::pin`].
     fn unpin(&self, backup: &str) -> Result<(), ServiceError>;
+
+    /// What can be brought back after its deletion, the one that was deleted last at the end.
+    ///
+    /// # Errors
+    /// `RepositoryUnavailable`, `Io`.
+    fn deleted(&self) -> Result<Vec<Undeletable>, ServiceError>;
+
+    /// Brings a deleted backup back that has this id, or this unique beginning of it, and pins it for a week.
+    ///
+    /// # Errors
+    /// `NoSuchBackup`, `AmbiguousBackup`, `RepositoryUnavailable`, `Io`.
+    fn undelete(&self, backup: &str) -> Result<BackupId, ServiceError>;
+
+    /// Starts to delete what retention does not keep, and to free what is deleted for long enough.
+    ///
+    /// # Errors
+    /// `NoSuchSource`, `SourceDisabled`, `SourceBusy`, `LimitsExceeded`, `RepositoryUnavailable`.
+    fn prune(&self, caller: Caller, options: PruneOptions) -> Result<JobNumber, ServiceError>;
+
+    /// Each backup of a source, or of all where it is empty, with why it stays or goes, when, and what that frees; JSON.
+    ///
+    /// # Errors
+    /// `NoSuchSource`, `SourceDisabled`, `RepositoryUnavailable`, `Io`.
+    fn explain_retention(&self, source: &str, despite_clock: bool) -> Result<serde_json::Value, ServiceError>;
+
+    /// How much space backups and sources need; JSON.
+    ///
+    /// # Errors
+    /// `RepositoryUnavailable`, `Io`.
+    fn describe_space(&self) -> Result<serde_json::Value, ServiceError>;
 
     /// Starts writing a backup as one gzip-compressed SQL script to `output`. The job ends when the reader goes away.
     ///
@@ -359,6 +404,12 @@ pub trait Operations: Send + Sync {
     /// Whether [`Operations::list`], [`Operations::get`], [`Operations::sources`] and the table of jobs answer from
     /// memory, at once, so that they may be called where nothing may wait.
     fn answers_at_once(&self) -> bool;
+
+    /// The health of the backups: of one source with what concerns all of them, or of everything where `source` is empty.
+    ///
+    /// # Errors
+    /// `NoSuchSource`.
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError>;
 
     /// The daemon at a glance. Asks the repository's file system whether it is there.
     fn status(&self) -> Status;

@@ -310,6 +310,12 @@ impl Remembered {
         unknown.map(BackupRow::of).collect()
     }
 
+    /// Forgets up to which number the backups of sources were added up that have none any more.
+    pub fn forget_gone(&mut self, listed: &[BackupSummary]) {
+        let there: HashSet<&SourceKey> = listed.iter().map(|backup| &backup.source).collect();
+        self.thinned_backups.retain(|source, _| there.contains(source));
+    }
+
     /// The beginning of the day from which on single rows can be kept without there being too many.
     fn earliest_kept(&self, now: u64) -> u64 {
         let mut times: Vec<u64> =
@@ -375,7 +381,11 @@ mod tests {
         remembered.backups = remembered.unknown_backups(&old);
         assert_eq!(remembered.backups.len(), 2);
         remembered.thin(NOW + 3650 * DAY);
+        remembered.forget_gone(&old);
         assert!(remembered.backups.is_empty() && remembered.unknown_backups(&old).is_empty());
+        let mut without = remembered.clone();
+        without.forget_gone(&[]);
+        assert!(without.thinned_backups.is_empty(), "what is gone is no load for ever");
         // The clock is right again.
         let new = [backup(2, NOW), backup(3, NOW + DAY)];
         let unknown = remembered.unknown_backups(&new);

@@ -77,8 +77,8 @@ fn write_mounts(output: &Path, config_dir: &Path, name: &str, database: &Path) -
     write(&output.join(format!("backupd-create@{name}.service.d")), "50-mounts.conf", &text)
 }
 
-/// The folders outside of its own that the daemon writes to: the repository, and those of SQLite databases, beside which
-/// SQLite keeps its log.
+/// The folders outside of its own that the daemon writes to: the repository, that of the metrics, and those of SQLite databases,
+/// beside which SQLite keeps its log.
 fn write_folders(output: &Path, config: &Config, source: &Path, problems: &mut Vec<String>) -> io::Result<()> {
     let repository = &config.repository.path;
     let mut folders = BTreeSet::new();
@@ -86,6 +86,7 @@ fn write_folders(output: &Path, config: &Config, source: &Path, problems: &mut V
         // The repository itself may not be there yet.
         folders.insert(repository.parent().unwrap_or(repository).to_owned());
     }
+    folders.extend(config.metrics.textfile.iter().filter_map(|file| file.parent()).map(Path::to_owned));
     for source in config.sources.values().filter(|source| source.enabled) {
         if let SourceKind::Sqlite(sqlite) = &source.kind {
             // SQLite follows links.
@@ -185,7 +186,7 @@ mod tests {
     fn folders_outside_are_opened_and_the_repository_mounted() {
         let sqlite = |path: &str| format!("type = \"sqlite\"\npath = \"{path}\"\n");
         let bench = Bench::new(
-            "[repository]\npath = \"/mnt/my backups/100%\"\n",
+            "[repository]\npath = \"/mnt/my backups/100%\"\n[metrics]\ntextfile = \"/srv/metrics/backupd.prom\"\n",
             &[
                 ("app", &sqlite("/srv/app/app.db")),
                 ("own", &sqlite("/home/anna/own.db")),
@@ -195,7 +196,7 @@ mod tests {
         assert!(bench.generate().is_empty());
         let text = bench.read("backupd.service.d/50-folders.conf").unwrap();
         let expected = "RequiresMountsFor=\"/mnt/my backups/100%%\"\n\n[Service]\nProtectHome=tmpfs\nBindPaths=\"-/home/anna\"\n\
-            ReadWritePaths=\"-/mnt/my backups\"\nReadWritePaths=\"-/srv/app\"\n";
+            ReadWritePaths=\"-/mnt/my backups\"\nReadWritePaths=\"-/srv/app\"\nReadWritePaths=\"-/srv/metrics\"\n";
         assert!(text.ends_with(expected), "{text}");
     }
 

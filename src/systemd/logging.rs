@@ -67,9 +67,21 @@ static CONTROL: OnceLock<Control> = OnceLock::new();
 /// # Errors
 /// For a level that is none.
 pub fn init(level: &str) -> Result<(), LoggingError> {
+    init_with(level, Priority::Error)
+}
+
+/// As [`init`], for a program whose errors are all that keeps backups from being lost: to the journal they are critical.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_critical(level: &str) -> Result<(), LoggingError> {
+    init_with(level, Priority::Critical)
+}
+
+fn init_with(level: &str, error: Priority) -> Result<(), LoggingError> {
     let directives = directives(level)?;
     let wanted = if connected_to_journal() { Target::Journal } else { Target::Console };
-    let journal = match (wanted, journal()) {
+    let journal = match (wanted, journal(error)) {
         (_, Ok(layer)) => Some(layer),
         (Target::Journal, Err(error)) => {
             eprintln!("<4>cannot reach the journal, writing lines instead: {error}");
@@ -181,9 +193,10 @@ impl Control {
     }
 }
 
-fn journal() -> std::io::Result<tracing_journald::Layer> {
+fn journal(error: Priority) -> std::io::Result<tracing_journald::Layer> {
     // INFO would be shown bold, as notice, by default.
     let priorities = PriorityMappings {
+        error,
         info: Priority::Informational,
         debug: Priority::Debug,
         trace: Priority::Debug,
@@ -225,7 +238,9 @@ fn parse(directives: &str) -> Result<EnvFilter, LoggingError> {
 
 /// Whether stderr is the journal's stream: `$JOURNAL_STREAM` is its device and inode (systemd.exec(5)). The variable
 /// alone is not enough: it is inherited by what runs in a terminal of a service.
-fn connected_to_journal() -> bool {
+/// Whether what goes to standard error goes to the journal.
+#[must_use]
+pub fn connected_to_journal() -> bool {
     let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
     std::fs::metadata("/dev/stderr").is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }

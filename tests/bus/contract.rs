@@ -47,14 +47,19 @@ fn attribute(node: Node<'_, '_>, name: &str) -> String {
 }
 
 /// A daemon's objects, one of each interface.
-async fn objects(client: &Connection) -> [(String, &'static str); 5] {
+async fn objects(client: &Connection) -> [(String, &'static str); 6] {
     let manager = ManagerProxy::new(client).await.unwrap();
     let (_, job) = manager.create_backup("shop", &Options::new(), 0).await.unwrap();
     let source = manager.get_source("shop").await.unwrap();
     let own = |interface| (MANAGER_PATH.to_owned(), interface);
-    let topics = ["org.backupd1.Retention", "org.backupd1.Statistics"].map(own);
-    let [retention, statistics] = topics;
-    [own(MANAGER), retention, statistics, (job.to_string(), JOB), (source.to_string(), SOURCE)]
+    [
+        own(MANAGER),
+        own("org.backupd1.Health"),
+        own("org.backupd1.Retention"),
+        own("org.backupd1.Statistics"),
+        (job.to_string(), JOB),
+        (source.to_string(), SOURCE),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

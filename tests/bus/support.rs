@@ -13,20 +13,22 @@ use std::{
 
 use backupd::{
     bus::server::Server,
+    health::Report as HealthReport,
     model::{
         BackupId, ErrorCode,
         job::{JobNumber, JobType, Phase},
         manifest::Kind,
         summary::BackupSummary,
     },
+    repository::DeletedBackup,
     service::{
-        ServiceError,
+        ServiceError, Undeletable,
         changes::Changes,
         jobs::{JobEvent, JobHandle, JobLimits, JobOutcome, JobRequest, Jobs, Work},
         listing,
         operations::{
-            Caller, CreateOptions, ListFilter, Operations, Overview, Page, RestoreOptions, SourceSummary, Status,
-            UndoOptions, UndoSummary, VerifyRequest,
+            Caller, CreateOptions, ListFilter, Operations, Overview, Page, PruneOptions, RestoreOptions, SourceSummary,
+            Status, UndoOptions, UndoSummary, VerifyRequest,
         },
     },
     statistics::{
@@ -75,6 +77,7 @@ impl Simulation {
             repository_state: "ready".to_owned(),
             repository_problem: String::new(),
             backups: 1,
+            health: backupd::health::Severity::Warning,
             config_problems: vec!["a problem".to_owned()],
         };
         let (overview, next) = (Mutex::new(overview), Mutex::new(None));
@@ -239,11 +242,18 @@ impl Operations for Simulation {
         self.start(caller, JobType::Drill, backup, self.held())
     }
 
-    fn delete(&self, caller: Caller, backup: &str) -> Result<JobNumber, ServiceError> {
+    fn delete(&self, caller: Caller, backup: &str, _: bool) -> Result<JobNumber, ServiceError> {
         if backup == "kept" {
             return self.start(caller, JobType::Delete, backup, self.held());
         }
         Err(ServiceError::new(ErrorCode::NoSuchBackup, format!("no backup {backup:?}")))
+    }
+
+    fn health(&self, source: &str) -> Result<HealthReport, ServiceError> {
+        if !source.is_empty() && self.source(source).is_none() {
+            return Err(ServiceError::new(ErrorCode::NoSuchSource, format!("there is no source {source:?}")));
+        }
+        Ok(HealthReport { severity: self.overview.lock().unwrap().health, ..HealthReport::default() })
     }
 
     fn pin(&self, backup: &str, _: u64, _: &str) -> Result<(), ServiceError> {
@@ -252,6 +262,28 @@ impl Operations for Simulation {
 
     fn unpin(&self, backup: &str) -> Result<(), ServiceError> {
         self.get(backup).map(drop)
+    }
+
+    fn deleted(&self) -> Result<Vec<Undeletable>, ServiceError> {
+        let summary = self.get("shop@latest")?;
+        let deleted = DeletedBackup { summary, at: 11, by_name: true, at_once: false };
+        Ok(vec![Undeletable { deleted, until: 12 }])
+    }
+
+    fn undelete(&self, backup: &str) -> Result<BackupId, ServiceError> {
+        self.get(backup).map(|summary| summary.id)
+    }
+
+    fn prune(&self, caller: Caller, options: PruneOptions) -> Result<JobNumber, ServiceError> {
+        self.start(caller, JobType::Prune, &options.source, self.held())
+    }
+
+    fn explain_retention(&self, source: &str, _: bool) -> Result<serde_json::Value, ServiceError> {
+        Ok(serde_json::json!({ "sources": [source] }))
+    }
+
+    fn describe_space(&self) -> Result<serde_json::Value, ServiceError> {
+        Ok(serde_json::json!({ "total_bytes": 1 }))
     }
 
     fn export(&self, caller: Caller, backup: &str, mut output: File) -> Result<JobNumber, ServiceError> {

@@ -103,7 +103,7 @@ fn completes_alike(shell: &Shell, shop: &Shop) {
         shell,
         &address,
         &[
-            ("backupctl sta\t", "[status]"),
+            ("backupctl statu\t", "[status]"),
             ("backupctl restore --dry\t", "[restore][--dry-run]"),
             ("backupctl verify --level=da\t", "[verify][--level=data]"),
             ("backupctl verify --level pa\t", "[verify][--level][packs]"),

@@ -18,7 +18,8 @@ use backupd::{
         action::Action,
         limits,
         types::{
-            create_options_from_wire, list_filter_from_wire, no_options, pin_options_from_wire, plan_options_from_wire,
+            create_options_from_wire, delete_options_from_wire, explain_options_from_wire, list_filter_from_wire,
+            no_options, pin_options_from_wire, plan_options_from_wire, prune_options_from_wire,
             restore_options_from_wire, undo_options_from_wire, verify_request_from_wire,
         },
     },
@@ -86,8 +87,11 @@ fn reader(method: &str) -> fn(Wire) -> Result<(), ServiceError> {
         "UndoRestore" => |wire| undo_options_from_wire(wire).map(drop),
         "VerifyBackup" => |wire| verify_request_from_wire(String::new(), wire).map(drop),
         "ListBackups" => |wire| list_filter_from_wire(wire).map(drop),
+        "Prune" => |wire| prune_options_from_wire(wire).map(drop),
+        "ExplainRetention" => |wire| explain_options_from_wire(wire).map(drop),
+        "DeleteBackup" => |wire| delete_options_from_wire(wire).map(drop),
         "PinBackup" => |wire| pin_options_from_wire(wire).map(drop),
-        "DeleteBackup" | "DrillBackup" | "ExportBackup" | "OpenBackup" => no_options,
+        "DrillBackup" | "ExportBackup" | "OpenBackup" => no_options,
         other => panic!("which function reads the options of {other}? Add it here"),
     }
 }

@@ -126,6 +126,11 @@ timed "undo of the undo" run_shown ctl restore undo "$(undoable)" --yes
 whole_dump first shop >"$work/redone.sql"
 same "$reference" "$work/redone.sql" "the database is as it was backed up again"
 
+title "What changed since, what stays, and who needs how much"
+run_shown ctl diff "$backup" shop@latest
+run_shown ctl retention explain shop
+run_shown ctl space
+
 title "Once more by hand: restore.sh and psql, no backupd"
 stop_daemon
 psql_on first postgres -c 'CREATE DATABASE by_hand TEMPLATE template0 ENCODING UTF8'
@@ -146,4 +151,11 @@ same "$work/reference-roles.sql" "$work/second-roles.sql" "its roles are equal"
 
 title "Sizes and times"
 print_table
+
+title "How it stands"
+start_daemon
+# Nothing is critical here; a warning, as of space that is short on this machine, is none of the demonstration's business.
+run_shown ctl health || [ $? -eq 1 ]
+run_shown ctl stats
+stop_daemon
 say "All equal. Everything that this made is removed again."

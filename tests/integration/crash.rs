@@ -67,7 +67,7 @@ fn killed_at(places: impl Iterator<Item = &'static str>, verb: &[&str]) {
         assert_eq!(world.leftovers(), Vec::<std::path::PathBuf>::new(), "after {place}");
         // The two newest stay for the next place, as bases and as what can be lost.
         for old in &before[1..] {
-            daemon.ctl(&["delete", old, "--yes"]).ok();
+            daemon.ctl(&["delete", old, "--yes", "--no-undelete"]).ok();
         }
         assert_eq!(known.check(&daemon), [next.as_str(), &before[0]], "after {place}");
     }
@@ -80,5 +80,5 @@ fn during_a_create() {
 
 #[test]
 fn during_a_delete() {
-    killed_at(DELETE.iter().copied(), &["delete", "shop@latest", "--yes"]);
+    killed_at(DELETE.iter().copied(), &["delete", "shop@latest", "--yes", "--no-undelete"]);
 }

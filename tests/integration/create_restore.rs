@@ -175,13 +175,13 @@ fn deleting_one_backup_leaves_the_others_whole() {
     let first = daemon.create("shop", &[])["id"].as_str().expect("id").to_owned();
     server.sql("shop", MORE_EVENTS);
     let second = daemon.create("shop", &[])["id"].as_str().expect("id").to_owned();
-    daemon.ctl(&["delete", &first, "--yes"]).ok();
+    daemon.ctl(&["delete", &first, "--yes", "--no-undelete"]).ok();
     assert_eq!(daemon.ids(), [second.as_str()]);
     daemon.ctl(&["show", &first]).fails_with(ErrorCode::NoSuchBackup);
     daemon.ctl(&["verify", &second, "--level=data"]).ok();
     daemon.ctl(&["restore", &second, "--to", "copy", "--yes"]).ok();
     assert_same_database((&server, "shop"), (&server, "copy"));
-    daemon.ctl(&["delete", &second, "--yes"]).ok();
+    daemon.ctl(&["delete", &second, "--yes", "--no-undelete"]).ok();
     let packs = run(std::process::Command::new("find").arg(world.repository().join("packs")).args(["-type", "f"])).ok();
     assert_eq!(packs.text(), "", "packs that nothing needs");
 }

@@ -11,14 +11,14 @@ use backupd::model::error_code::ErrorCode;
 use crate::common::{MORE_EVENTS, Server, World, assert_same_database, run, wait_until};
 
 /// The folder of the backup `id` of the source `shop`.
-fn folder_of(world: &World, id: &str) -> PathBuf {
+pub(super) fn folder_of(world: &World, id: &str) -> PathBuf {
     let folders = fs::read_dir(world.repository().join("backups/shop/_")).expect("the backups of the source");
     let mut folders = folders.map(|entry| entry.expect("an entry").path());
     folders.find(|path| path.to_string_lossy().ends_with(id)).expect("the backup's folder")
 }
 
 /// Copies a backup under another time, with another text in its manifest; gives the copy's id, the hash of the new text.
-fn copy_with(folder: &Path, utc: &str, edit: impl Fn(String) -> String) -> String {
+pub(super) fn copy_with(folder: &Path, utc: &str, edit: impl Fn(String) -> String) -> String {
     let manifest = edit(fs::read_to_string(folder.join("manifest.json")).expect("the manifest"));
     let copy = folder.with_file_name("copy");
     run(Command::new("cp").arg("-r").arg(folder).arg(&copy)).ok();
@@ -91,7 +91,7 @@ fn a_backup_of_a_newer_format_is_reported_and_hides_no_other() {
     // What a newer backup needs is unknown here, so nothing may be freed.
     let packs = || run(Command::new("find").arg(world.repository().join("packs")).args(["-name", "*.gz"])).ok().stdout;
     let before = packs();
-    let deleted = daemon.ctl(&["delete", &old, "--yes"]);
+    let deleted = daemon.ctl(&["delete", &old, "--yes", "--no-undelete"]);
     assert!(before == packs(), "packs were freed: {deleted}");
     daemon.ctl(&["verify", next["id"].as_str().expect("id"), "--level=data"]).ok();
     assert!(daemon.stop().success());
@@ -109,7 +109,7 @@ fn the_base_is_deleted_while_a_backup_that_reuses_it_runs() {
     let daemon = world.start();
     let client = daemon.ctl_in_background(&["create", "shop"]);
     wait_until("the backup is writing", || folder.join("pack-created.reached").exists());
-    daemon.ctl(&["delete", &base, "--yes"]).ok();
+    daemon.ctl(&["delete", &base, "--yes", "--no-undelete"]).ok();
     assert_eq!(daemon.ids(), Vec::<String>::new());
     fs::write(folder.join("pack-created.go"), b"").expect("let it go on");
     client.join().expect("client").ok();

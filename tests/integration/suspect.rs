@@ -113,7 +113,7 @@ fn damage_is_told_and_the_next_backup_stores_again_what_is_lost() {
     daemon.ctl(&["verify"]).ok();
 }
 
-fn largest_file(folder: &std::path::Path) -> std::path::PathBuf {
+pub(super) fn largest_file(folder: &std::path::Path) -> std::path::PathBuf {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -163,7 +163,7 @@ fn a_hundred_databases_in_one_run() {
     let refused = daemon.ctl(&["export", "all@latest", "-o", output.to_str().expect("UTF-8")]);
     refused.says(&["whole run", "NAME/DATABASE@latest"]);
     refused.fails_with(ErrorCode::InvalidArgs);
-    let deleted = daemon.ctl(&["delete", "all@latest", "--yes", "--json=short"]).ok().json();
+    let deleted = daemon.ctl(&["delete", "all@latest", "--yes", "--no-undelete", "--json=short"]).ok().json();
     assert_eq!(deleted[0]["statistics"]["deleted"], 100);
     assert_eq!(ids(&daemon.list()), ids(&listed), "the first run is still there");
     daemon.ctl(&["verify", "--level=data"]).ok();
@@ -315,7 +315,7 @@ fn a_killed_daemon_keeps_what_was_committed() {
         daemon.ctl(&["verify", "--level=data"]).ok();
         let next = daemon.ctl(&["create", "all", "--json=short"]).ok().json();
         assert_eq!(next["statistics"]["done"], 6, "after {place}");
-        daemon.ctl(&["delete", "all@latest", "--yes"]).ok();
+        daemon.ctl(&["delete", "all@latest", "--yes", "--no-undelete"]).ok();
         assert_eq!(world.leftovers(), Vec::<PathBuf>::new(), "after {place}");
     }
 }

@@ -28,8 +28,8 @@ fn the_daemon_runs_and_waits_for_a_source(system: &System) {
 
 fn the_units_are_in_order(system: &System) {
     system.install(VERSION);
-    let checked = "backupd.service backupd-create@shop.service backupd-create@shop.timer backupd-verify.service backupd-verify.timer \
-        backupd-drill@0.service backupd-drill.service backupd-drill.timer";
+    let checked = "backupd.service backupd-create@shop.service backupd-create@shop.timer backupd-verify.service backupd-verify.timer backupd-prune.service backupd-prune.timer backupd-health.service backupd-health.timer \
+        backupd-drill@0.service backupd-drill.service backupd-drill.timer backupd-watch.service backupd-watch.timer";
     let said = system.sh(&format!("systemd-analyze verify --man=no {checked} 2>&1"));
     // Before 253 and 254 these are unknown, ignored, and meant to be: a line before each has the older way.
     let newer =
@@ -41,7 +41,7 @@ fn the_units_are_in_order(system: &System) {
     assert_eq!(system.property("backupd", "Type"), if old { "notify" } else { "notify-reload" });
     assert_eq!(system.property("backupd", "MemoryMax"), (4_u64 << 30).to_string());
     // Fifteen is 1.5 on the scale that people are shown.
-    system.sh("for unit in backupd.service backupd-create@shop.service backupd-verify.service backupd-drill.service backupd-drill@0.service; do
+    system.sh("for unit in backupd.service backupd-create@shop.service backupd-verify.service backupd-prune.service backupd-health.service backupd-drill.service backupd-drill@0.service backupd-watch.service; do
         systemd-analyze security --threshold=15 $unit >/run/security || { cat /run/security; exit 1; }
     done");
     system.sh("systemctl enable --now backupd-create@shop.timer backupd-verify.timer");

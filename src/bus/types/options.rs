@@ -10,7 +10,9 @@ use crate::{
     model::{ErrorCode, RunId, manifest::Selection},
     service::{
         ServiceError,
-        operations::{CreateOptions, ListFilter, RestoreOptions, UndoOptions, VerifyLevel, VerifyRequest},
+        operations::{
+            CreateOptions, ListFilter, PruneOptions, RestoreOptions, UndoOptions, VerifyLevel, VerifyRequest,
+        },
     },
 };
 
@@ -223,6 +225,69 @@ pub fn list_filter_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<List
     };
     reader.finish()?;
     Ok(filter)
+}
+
+/// Whether what is deleted goes at once, for the wire.
+#[must_use]
+pub fn delete_options_to_wire(at_once: bool) -> Options<'static> {
+    let mut wire = Options::new();
+    put_switch(&mut wire, "no-undelete", at_once);
+    wire
+}
+
+/// Whether what is deleted goes at once, from the wire.
+///
+/// # Errors
+/// As [`create_options_from_wire`].
+pub fn delete_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<bool, ServiceError> {
+    let mut reader = OptionReader::new(wire);
+    let at_once = reader.take("no-undelete")?;
+    reader.finish()?;
+    Ok(at_once)
+}
+
+/// Prune options for the wire.
+#[must_use]
+pub fn prune_options_to_wire(options: &PruneOptions) -> Options<'static> {
+    let mut wire = Options::new();
+    put_text(&mut wire, "source", &options.source);
+    put_switch(&mut wire, "force", options.force);
+    put_switch(&mut wire, "despite-clock", options.despite_clock);
+    wire
+}
+
+/// Prune options from the wire.
+///
+/// # Errors
+/// As [`create_options_from_wire`].
+pub fn prune_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<PruneOptions, ServiceError> {
+    let mut reader = OptionReader::new(wire);
+    let options = PruneOptions {
+        source: reader.take_text("source", limits::TEXT)?,
+        force: reader.take("force")?,
+        despite_clock: reader.take("despite-clock")?,
+    };
+    reader.finish()?;
+    Ok(options)
+}
+
+/// Whether times are not to be believed, for the wire of `ExplainRetention`.
+#[must_use]
+pub fn explain_options_to_wire(despite_clock: bool) -> Options<'static> {
+    let mut wire = Options::new();
+    put_switch(&mut wire, "despite-clock", despite_clock);
+    wire
+}
+
+/// Whether times are not to be believed, from the wire of `ExplainRetention`.
+///
+/// # Errors
+/// As [`create_options_from_wire`].
+pub fn explain_options_from_wire(wire: HashMap<String, OwnedVariant>) -> Result<bool, ServiceError> {
+    let mut reader = OptionReader::new(wire);
+    let despite_clock = reader.take("despite-clock")?;
+    reader.finish()?;
+    Ok(despite_clock)
 }
 
 /// A pin's end (microseconds since the epoch; 0 for none) and reason for the wire.

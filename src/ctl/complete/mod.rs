@@ -112,14 +112,15 @@ fn attach(argument: Arg, verb: &str, daemon: &Arc<Daemon>) -> Arg {
 /// What an argument of a verb names.
 fn kind(verb: &str, argument: &str) -> Option<Kind> {
     Some(match (verb, argument) {
-        ("create" | "list", "source") | ("list", "source_option") | ("verify" | "log" | "stats", "source") => {
-            Kind::Source
-        }
+        ("create" | "list", "source")
+        | ("list", "source_option")
+        | ("verify" | "log" | "health" | "stats", "source") => Kind::Source,
         ("show" | "restore" | "export", "of_source") => Kind::Source,
         ("show" | "restore" | "export" | "verify" | "drill" | "pin" | "unpin", "backup")
         | ("delete", "backups")
         | ("diff", "from" | "to") => Kind::Backup,
         ("show" | "restore" | "export", "backup_option") => Kind::BackupOfSource,
+        ("prune" | "retention explain", "source") => Kind::Source,
         ("list", "tag") => Kind::Tag,
         ("jobs", "job") => Kind::Job,
         ("cancel", "jobs") => Kind::RunningJob,
@@ -163,7 +164,7 @@ mod tests {
             }
         }
         // Each row of the table is an argument that there is.
-        assert_eq!(found, 31);
+        assert_eq!(found, 34);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
     list, took,
 };
 use crate::{
-    bus::types::Options,
+    bus::types::delete_options_to_wire,
     model::{ErrorCode, summary::BackupSummary},
 };
 
@@ -41,7 +41,9 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteA
     let mut records = Vec::new();
     let mut outcome = Ok(());
     for Target { selector, ids, .. } in &targets {
-        let start = async |manager: Manager| manager.delete_backup(selector, &Options::new(), 0).await;
+        let start = async |manager: Manager| {
+            manager.delete_backup(selector, &delete_options_to_wire(arguments.no_undelete), 0).await
+        };
         let (what, title) = match ids.as_slice() {
             [id] => (id.clone(), format!("deletion of {}", &id[..8.min(id.len())])),
             _ => {
@@ -59,7 +61,10 @@ pub(super) async fn run(mut client: Client, output: &Output, arguments: &DeleteA
         outcome = job.check();
         if outcome.is_ok() && !output.is_quiet() && !output.is_json() {
             let freed = job.view.statistics.get("freed_bytes").and_then(serde_json::Value::as_u64);
-            let freed = freed.map_or_else(String::new, |bytes| format!(", {} freed", human::size(bytes)));
+            let freed = match freed.filter(|_| arguments.no_undelete) {
+                Some(bytes) => format!(", {} freed", human::size(bytes)),
+                None => ". `backupctl undelete` brings back what was deleted lately".to_owned(),
+            };
             output.line(format_args!("Deleted {what} in {}{freed}.", took(&job)))?;
         }
         records.push(job.json);

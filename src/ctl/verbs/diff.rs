@@ -108,6 +108,9 @@ fn totals(diff: &BackupDiff) -> Table {
     ];
     for (name, of, show) in rows {
         let (from, to) = (of(&diff.from), of(&diff.to));
+        if (from, to) == (0, 0) {
+            continue;
+        }
         table.row([name.to_owned(), show(from), show(to), change(from, to, show)]);
     }
     table
@@ -122,14 +125,16 @@ fn tables(diff: &BackupDiff) -> Table {
         Column::Right("SIZE"),
         Column::Right("+/-"),
     ]);
+    // Which page is whose is not counted in SQLite.
+    let size = |text: String| if diff.kind == Kind::Sqlite { String::new() } else { text };
     for each in diff.tables.iter().take(TABLES_SHOWN) {
         table.row([
             format!("{}.{}", each.schema, each.name),
             each.change.as_str().to_owned(),
             human::count(each.rows_to),
             change(each.rows_from, each.rows_to, human::count),
-            human::size(each.bytes_to),
-            change(each.bytes_from, each.bytes_to, human::size),
+            size(human::size(each.bytes_to)),
+            size(change(each.bytes_from, each.bytes_to, human::size)),
         ]);
     }
     table

@@ -7,24 +7,30 @@ mod delete;
 pub(super) mod diff;
 mod drill;
 pub(super) mod export;
+mod health;
 mod jobs;
 pub(super) mod list;
 mod log;
 mod pin;
+mod prune;
 mod reload;
 pub(super) mod restore;
 pub(super) mod restore_all;
+mod retention;
 mod schedule;
 pub(super) mod show;
 mod source;
 mod sources;
+mod space;
 pub(super) mod stats;
 mod status;
+mod undelete;
 mod undo;
 pub(super) mod verify;
+mod watch;
 
 use super::{
-    arguments::{Arguments, Verb},
+    arguments::{Arguments, RetentionVerb, Verb},
     client::Client,
     error::CtlError,
     follow::Finished,
@@ -44,16 +50,23 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
     if let Verb::Log(log) = verb {
         return Err(log::run(log, &arguments.common));
     }
+    if let Verb::Watch(watch) = verb {
+        return watch::run(watch, &arguments.common, output).await;
+    }
     if let Verb::Source(verb) = verb {
         return source::run(verb, &arguments.common, output).await;
     }
     if let Some(repository) = arguments.offline_repository().map_err(CtlError::usage)? {
         return no_daemon::run(verb, repository, output).await;
     }
+    if let Verb::Health(health) = verb {
+        return health::run(&arguments.common, output, health).await;
+    }
     let client = Client::connect(&arguments.common).await?;
     match verb {
         Verb::Status => status::run(&client, output).await,
         Verb::Sources => sources::run(&client, output).await,
+        Verb::Health(health) => health::run(&arguments.common, output, health).await,
         Verb::Schedule => schedule::run(&client, output).await,
         Verb::Create(arguments) => create::run(client, output, arguments).await,
         Verb::List(arguments) => list::run(&client, output, arguments).await,
@@ -64,6 +77,10 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Verify(arguments) => verify::run(client, output, arguments).await,
         Verb::Drill(arguments) => drill::run(client, output, arguments).await,
         Verb::Delete(arguments) => delete::run(client, output, arguments).await,
+        Verb::Undelete(arguments) => undelete::run(&client, output, arguments).await,
+        Verb::Prune(arguments) => prune::run(client, output, arguments).await,
+        Verb::Retention(RetentionVerb::Explain(arguments)) => retention::explain(&client, output, arguments).await,
+        Verb::Space => space::run(&client, output).await,
         Verb::Pin(arguments) => pin::pin(&client, output, arguments).await,
         Verb::Unpin(arguments) => pin::unpin(&client, output, arguments).await,
         Verb::Export(arguments) => export::run(client, output, arguments).await,
@@ -72,6 +89,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Log(log) => Err(log::run(log, &arguments.common)),
         Verb::Config(verb) => config::run(verb, output),
         Verb::Source(verb) => source::run(verb, &arguments.common, output).await,
+        Verb::Watch(watch) => watch::run(watch, &arguments.common, output).await,
         Verb::Reload => reload::run(&client, output).await,
     }
 }

@@ -124,6 +124,12 @@ fn facts(description: &Description) -> String {
     for finding in suspicions(&description.records) {
         fact("Suspect", finding);
     }
+    if let Some(pin) = &summary.pin {
+        let end =
+            pin.until.map_or_else(|| "without an end".to_owned(), |until| format!("until {}", human::time(until)));
+        let why = if pin.reason.is_empty() { String::new() } else { format!(": {}", pin.reason) };
+        fact("Pinned", format!("{end}{why}"));
+    }
     fact("Written by", format!("{} {} on {}", manifest.writer.program, manifest.writer.version, manifest.writer.host));
     if let Some(facts) = &manifest.postgresql {
         fact("Server", format!("PostgreSQL {}, dumped by {}", facts.server_version, facts.pg_dump_version));

@@ -161,7 +161,8 @@ fn facts(name: &str, figures: &Figures, source: Option<&SourceFigures>, report: 
     if let (Some(average), Some(longest)) = (recovery.average, recovery.longest) {
         let last = recovery.last.map(|last| format!("{} at last, ", human::duration(last))).unwrap_or_default();
         let (average, longest) = (human::duration(average), human::duration(longest));
-        fact("Recovery", format!("{last}{average} on average, {longest} at most, in {} drills", recovery.drills));
+        let drills = human::plural(usize::try_from(recovery.drills).unwrap_or(usize::MAX), "drill");
+        fact("Recovery", format!("{last}{average} on average, {longest} at most, in {drills}"));
     }
     fact("Jobs known", format!("since {}; what failed before is not known", human::time(report.jobs_since)));
     text

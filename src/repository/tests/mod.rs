@@ -3,6 +3,7 @@
 mod deleting;
 mod faults;
 mod flips;
+mod model;
 mod round_trip;
 
 use std::{collections::BTreeMap, io::Read as _, path::Path, sync::Arc};

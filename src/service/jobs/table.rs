@@ -175,6 +175,12 @@ impl Jobs {
         jobs.into_values().collect()
     }
 
+    /// The jobs that ended, in order of their numbers.
+    #[must_use]
+    pub fn past(&self) -> Vec<JobRecord> {
+        self.inner.history.finished()
+    }
+
     /// The job in the table that has this exclusive key.
     #[must_use]
     pub fn holder(&self, exclusive: &str) -> Option<JobNumber> {

@@ -84,10 +84,10 @@ impl History {
     pub(in crate::service) fn take_in(
         &self,
         now: u64,
-        look: impl FnOnce(&Remembered) -> (Vec<JobRow>, Vec<BackupRow>),
+        look: impl FnOnce(&mut Remembered) -> (Vec<JobRow>, Vec<BackupRow>),
     ) {
         let mut state = self.state();
-        let (jobs, backups) = look(&state.remembered);
+        let (jobs, backups) = look(&mut state.remembered);
         let lines: Vec<Line> =
             jobs.iter().cloned().map(Line::Job).chain(backups.iter().cloned().map(Line::Backup)).collect();
         state.remembered.jobs.extend(jobs);

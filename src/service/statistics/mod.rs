@@ -71,7 +71,7 @@ pub(super) fn of_engine(engine: &Engine, source: &str) -> Result<Report, Service
     engine.repository()?;
     take_in(engine);
     let configured: Vec<SourceName> = engine.config().sources.keys().cloned().collect();
-    numbers(source, &configured, &engine.remembered().remembered(), &engine.listed_backups(), now_micros())
+    numbers(source, &configured, &engine.statistics_history().remembered(), &engine.listed_backups(), now_micros())
 }
 
 fn numbers(
@@ -130,14 +130,21 @@ pub(super) fn begin(engine: &Arc<Engine>) {
 
 /// Takes in the jobs that ended and the backups that are there, and are not remembered yet.
 fn take_in(engine: &Engine) {
-    let listed = engine.listed_backups();
+    let listed = engine.known_backups();
     let ended = engine.jobs().list().into_iter().map(|job| job.record).filter(|record| record.result.is_some());
-    engine.remembered().take_in(now_micros(), |known| (known.unknown_jobs(ended), known.unknown_backups(&listed)));
+    engine.statistics_history().take_in(now_micros(), |known| {
+        let backups = listed.map_or_else(Vec::new, |listed| {
+            known.forget_gone(&listed);
+            known.unknown_backups(&listed)
+        });
+        (known.unknown_jobs(ended), backups)
+    });
 }
 
-/// Remembers that a backup was refused by something that is wrong with its source or the repository, before there was a job.
+/// Remembers that a backup was refused before there was a job: its database cannot be reached, the repository is full… What
+/// is wrong with the call, or passes by itself, says nothing about the source.
 pub(super) fn refused(engine: &Engine, source: &str, error: &ServiceError) {
-    let ours = matches!(
+    let says_nothing = matches!(
         error.code(),
         ErrorCode::NoSuchSource
             | ErrorCode::InvalidArgs
@@ -147,7 +154,7 @@ pub(super) fn refused(engine: &Engine, source: &str, error: &ServiceError) {
             | ErrorCode::ShuttingDown
     );
     let Ok(key) = parse_source(source) else { return };
-    if ours {
+    if says_nothing {
         return;
     }
     let at = now_micros();
@@ -160,5 +167,5 @@ pub(super) fn refused(engine: &Engine, source: &str, error: &ServiceError) {
         duration: 0,
         recovery: 0,
     };
-    engine.remembered().take_in(at, |_| (vec![row], Vec::new()));
+    engine.statistics_history().take_in(at, |_| (vec![row], Vec::new()));
 }

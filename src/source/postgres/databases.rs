@@ -38,6 +38,25 @@ SELECT datname::text, datallowconn AND datconnlimit <> -2,
        CASE WHEN has_database_privilege(oid, 'CONNECT') THEN pg_database_size(oid) END
 FROM pg_catalog.pg_database ORDER BY datname::text COLLATE \"C\"";
 
+/// The client programs that fit the server of a connection, which is asked for its version.
+///
+/// # Errors
+/// As [`list`].
+pub fn client(
+    connection: &ConnectionSpec,
+    client_bin_dir: Option<&std::path::Path>,
+    context: &JobContext,
+) -> Result<ClientPrograms, SourceError> {
+    let major = context.runtime.block_on(async {
+        let asking = async { Ok(Session::connect(connection, &context.cancel).await?.server().major()) };
+        tokio::time::timeout(TIMEOUT, asking).await.unwrap_or_else(|_| {
+            let place = connection::location(connection);
+            Err(SourceError::new(ErrorCode::DatabaseUnreachable, format!("no answer from {place} in time")))
+        })
+    })?;
+    ClientPrograms::find(client_bin_dir, major)
+}
+
 /// Lists the databases of the server that `connection` leads to, over the database that it names. Also the early check
 /// of a backup of them all: within ten seconds it says what would stop every one of them.
 ///

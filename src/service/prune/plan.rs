@@ -1,0 +1,186 @@
+//! What a prune would do, and why.
+
+use std::collections::BTreeMap;
+
+use chrono::Local;
+use serde_json::{Value, json};
+
+use super::sources;
+use crate::{
+    clock::now_micros,
+    config::{Config, RetentionPolicy, SourceConfig, SourceKind},
+    model::{BackupId, Name, SourceName, manifest::Selection, summary::BackupSummary},
+    repository::{Usage, usage::BackupUsage},
+    retention::{Candidate, Decision, Going, Question, forecast},
+    service::{engine::Engine, error::ServiceError, opening::Opened},
+    stream::Cancel,
+};
+use std::sync::Arc;
+
+/// A policy that changed and would delete more than this part of a source waits for somebody's word.
+const A_THIRD: usize = 3;
+
+/// Looks at the backups as they are.
+pub(super) struct Planner<'a> {
+    engine: &'a Engine,
+    config: Arc<Config>,
+    backups: Arc<Vec<BackupSummary>>,
+    usage: Option<Usage>,
+    now: u64,
+    despite_clock: bool,
+}
+
+/// What becomes of the backups of one source.
+pub(super) struct Plan {
+    pub(super) source: SourceName,
+    pub(super) policy: RetentionPolicy,
+    /// By database; a source that is one database or file has one without a name.
+    pub(super) databases: BTreeMap<Option<Name>, Vec<(BackupSummary, Decision)>>,
+    /// When each goes, as far as that can be seen.
+    going_at: BTreeMap<BackupId, u64>,
+    /// Why nothing is deleted until somebody says so.
+    pub(super) held: Option<String>,
+}
+
+impl Plan {
+    /// What goes now.
+    pub(super) fn going(&self) -> impl Iterator<Item = (&BackupSummary, &Going)> {
+        let all = self.databases.values().flatten();
+        all.filter_map(|(backup, decision)| decision.going.as_ref().map(|why| (backup, why)))
+    }
+}
+
+impl<'a> Planner<'a> {
+    /// Looks at the repository; at the sizes of packs only where a policy asks for them.
+    pub(super) fn new(
+        engine: &'a Engine,
+        opened: &Opened,
+        now: u64,
+        despite_clock: bool,
+        cancel: &Cancel,
+    ) -> Result<Self, ServiceError> {
+        let config = engine.config();
+        let sizes = config.sources.keys().filter_map(|name| config.retention_of(name)).any(|p| p.max_size.is_some());
+        let usage = sizes.then(|| opened.reading().usage(cancel)).transpose()?;
+        Ok(Self { engine, config, backups: opened.backups(), usage, now, despite_clock })
+    }
+
+    /// The plan for a source that is configured.
+    pub(super) fn plan(&self, source: &SourceName) -> Option<Plan> {
+        self.look(source, false)
+    }
+
+    fn look(&self, source: &SourceName, ahead: bool) -> Option<Plan> {
+        let policy = self.config.retention_of(source)?;
+        let selection = self.config.sources.get(source).and_then(own_selection);
+        let mut by_database: BTreeMap<Option<Name>, Vec<&BackupSummary>> = BTreeMap::new();
+        for backup in self.backups.iter().filter(|backup| backup.source.source == *source) {
+            by_database.entry(backup.source.child.clone()).or_default().push(backup);
+        }
+        let question = Question {
+            policy: &policy,
+            space: self.usage.as_ref().map(|usage| &usage.packs),
+            zone: &Local,
+            now: self.now,
+            despite_clock: self.despite_clock,
+        };
+        let (mut databases, mut going_at) = (BTreeMap::new(), BTreeMap::new());
+        for (database, backups) in by_database {
+            let candidates: Vec<Candidate> = backups.iter().map(|backup| Candidate::of(backup, selection)).collect();
+            if ahead {
+                going_at.extend(forecast::going(&question, &candidates, forecast::interval(&candidates)));
+            }
+            let decisions = question.decide(&candidates);
+            let with_summary = decisions.into_iter().filter_map(|decision| {
+                let backup = backups.iter().find(|backup| backup.id == decision.id)?;
+                Some(((*backup).clone(), decision))
+            });
+            databases.insert(database, with_summary.collect());
+        }
+        let plan = Plan { source: source.clone(), policy, databases, going_at, held: None };
+        Some(Plan { held: self.held(&plan), ..plan })
+    }
+
+    /// Why nothing of a plan is done yet, if the policy changed and much would go.
+    fn held(&self, plan: &Plan) -> Option<String> {
+        let all: usize = plan.databases.values().map(Vec::len).sum();
+        let going = plan.going().count();
+        if going * A_THIRD <= all || self.engine.accepted_policies().is_accepted(&plan.source, &plan.policy) {
+            return None;
+        }
+        let source = &plan.source;
+        Some(format!(
+            "the retention of {source} changed, and would delete {going} of its {all} backups, which is more than a third: \
+             look at `backupctl retention explain {source}`, then run `backupctl prune {source} --force`, or pin what \
+             shall stay"
+        ))
+    }
+}
+
+/// What a source itself chooses of its database.
+fn own_selection(source: &SourceConfig) -> Option<&Selection> {
+    match &source.kind {
+        SourceKind::Postgres(postgres) => Some(&postgres.selection).filter(|own| **own != Selection::default()),
+        SourceKind::Sqlite(_) => None,
+    }
+}
+
+/// Each backup of a source, or of all, with why it stays or goes, when it will, and what that frees; JSON.
+///
+/// # Errors
+/// `NoSuchSource`, `RepositoryUnavailable`, `Io`.
+pub(in crate::service) fn explain(engine: &Engine, source: &str, despite_clock: bool) -> Result<Value, ServiceError> {
+    let names = sources(engine, source)?;
+    let opened = engine.repository()?;
+    let cancel = Cancel::new();
+    let usage = opened.reading().usage(&cancel)?;
+    let mut planner = Planner::new(engine, &opened, now_micros(), despite_clock, &cancel)?;
+    planner.usage = Some(usage);
+    let plans: Vec<Value> = names
+        .iter()
+        .filter_map(|name| planner.look(name, true))
+        .map(|plan| {
+            let of = |id: &BackupId| planner.usage.as_ref().and_then(|usage| usage.backups.get(id)).copied();
+            shown(&plan, of)
+        })
+        .collect();
+    let unconfigured: Vec<String> = if source.is_empty() { orphans(&planner) } else { Vec::new() };
+    Ok(json!({ "sources": plans, "not_configured": unconfigured }))
+}
+
+/// Sources with backups that are not configured: nothing of theirs goes.
+fn orphans(planner: &Planner<'_>) -> Vec<String> {
+    let known = |backup: &&BackupSummary| !planner.config.sources.contains_key(&backup.source.source);
+    let mut names: Vec<String> = planner.backups.iter().filter(known).map(|b| b.source.source.to_string()).collect();
+    names.dedup();
+    names
+}
+
+fn shown(plan: &Plan, usage: impl Fn(&BackupId) -> Option<BackupUsage>) -> Value {
+    let backup = |(backup, decision): &(BackupSummary, Decision)| {
+        let reasons: Vec<String> = match &decision.going {
+            Some(why) => vec![why.to_string()],
+            None => decision.staying.iter().map(ToString::to_string).collect(),
+        };
+        json!({
+            "id": backup.id,
+            "source": backup.source.to_string(),
+            "database": backup.source.child,
+            "sequence": backup.sequence,
+            "snapshot_at": backup.snapshot_at,
+            "suspect": backup.suspect,
+            "damaged": backup.damaged,
+            "stays": decision.stays(),
+            "why": reasons,
+            "reasons": if decision.stays() { json!(decision.staying) } else { json!([decision.going]) },
+            "goes_at": plan.going_at.get(&backup.id),
+            "frees_bytes": usage(&backup.id).map(|usage| usage.freed_if_deleted()),
+        })
+    };
+    json!({
+        "source": plan.source,
+        "policy": plan.policy,
+        "held": plan.held,
+        "backups": plan.databases.values().flatten().map(backup).collect::<Vec<_>>(),
+    })
+}

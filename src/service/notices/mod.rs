@@ -1,12 +1,13 @@
 //! Notices of this daemon: what of its jobs is told, to whom, and until when it is tried.
 //!
-//! - `from_jobs`: what is to be told of a job. `worker`: the task of one notifier.
+//! - `from_jobs`, `from_health`: what is to be told of a job, of a change of health. `worker`: the task of one notifier.
 //!
 //! Invariants:
 //! - nothing that tells is waited for: publishing puts a notice into a bounded channel, and a notifier has a task of its own.
 //! - the end of every job is told once it was remembered, also if the daemon died in between: what ended after the last one
 //!   that was taken in is taken in at the start. It may be taken in twice then, which `repeat` hides.
 
+mod from_health;
 mod from_jobs;
 mod worker;
 
@@ -24,10 +25,10 @@ use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::worker::Worker;
-use super::{ServiceError, engine::Engine, jobs::JobEvent, selector::parse_source};
+use super::{ServiceError, engine::Engine, health::HealthChange, jobs::JobEvent, selector::parse_source};
 use crate::{
     clock::now_micros,
-    config::Config,
+    config::{Config, NotifyConfig},
     model::{
         ErrorCode,
         notice::{Event, Notice, Severity},
@@ -37,6 +38,8 @@ use crate::{
 
 /// Notices that may wait to be written down. A disk that hangs fills it; then the journal has them alone.
 const CHANNEL: usize = 1024;
+/// How long a test may take: less than a call.
+const TEST_LIMIT: Duration = Duration::from_secs(15);
 /// The file with the time until which ends of jobs were taken in.
 const SEEN: &str = "seen";
 
@@ -84,7 +87,8 @@ impl Notices {
 /// Begins to tell: of what was missed, of jobs, and of what is published, for as long as the engine lives.
 pub(super) fn begin(engine: &Arc<Engine>, receiver: mpsc::Receiver<Notice>) {
     let events = engine.jobs().subscribe();
-    let collector = Collector { engine: Arc::downgrade(engine), receiver, events, seen: 0 };
+    let health = engine.health_watch().changes();
+    let collector = Collector { engine: Arc::downgrade(engine), receiver, events, health, seen: 0 };
     engine.notices().tasks.spawn_on(collector.run(), engine.runtime());
 }
 
@@ -119,10 +123,12 @@ pub(super) fn test(engine: &Engine, name: &str) -> Result<Value, ServiceError> {
         };
         return Err(ServiceError::new(ErrorCode::InvalidArgs, message));
     }
-    let try_one = |(name, config): (&String, &crate::config::NotifyConfig)| {
+    let try_one = |(name, config): (&String, &NotifyConfig)| {
         let text = format!("This is a test of the notifier {name}. Nothing is wrong.");
         let notice = Notice::new(Event::Test, Severity::Info, "", &text, now_micros());
-        let (name, config) = (name.clone(), config.clone());
+        // The caller waits.
+        let config = NotifyConfig { timeout: config.timeout.min(TEST_LIMIT), ..config.clone() };
+        let name = name.clone();
         async move {
             let result = notify::send_now(&config, notice).await;
             let error = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -155,6 +161,7 @@ struct Collector {
     engine: Weak<Engine>,
     receiver: mpsc::Receiver<Notice>,
     events: tokio::sync::broadcast::Receiver<JobEvent>,
+    health: tokio::sync::broadcast::Receiver<HealthChange>,
     /// Ends of jobs until this time were taken in, microseconds since the epoch.
     seen: u64,
 }
@@ -175,6 +182,14 @@ impl Collector {
                 event = self.events.recv() => match event {
                     Ok(event) => self.take_in(event).await,
                     Err(RecvError::Lagged(_)) => self.with_engine(catch_up).await,
+                    Err(RecvError::Closed) => return,
+                },
+                change = self.health.recv() => match change {
+                    Ok(change) => {
+                        let notice = from_health::changed(&change);
+                        self.with_engine(move |engine, _| hand_out(engine, notice.as_slice())).await;
+                    }
+                    Err(RecvError::Lagged(missed)) => tracing::warn!("{missed} changes of health were not told"),
                     Err(RecvError::Closed) => return,
                 },
                 notice = self.receiver.recv() => match notice {

@@ -55,8 +55,8 @@ impl Message {
         if batch.dropped > 0 {
             let _ = writeln!(
                 text,
-                "{} notices before this could not be told and were dropped; `journalctl -u backupd` has what they said.\n",
-                batch.dropped
+                "Before this, {} could not be told and will not be; `journalctl -u backupd` has what was said.\n",
+                count(batch.dropped)
             );
         }
         let _ = write!(text, "-- \nbackupd on {host}");
@@ -91,6 +91,11 @@ impl Message {
             _ => None,
         }
     }
+}
+
+/// "1 notice", "3 notices".
+pub fn count(notices: u64) -> String {
+    format!("{notices} notice{}", if notices == 1 { "" } else { "s" })
 }
 
 fn label(notice: &Notice) -> String {
@@ -185,7 +190,9 @@ mod tests {
         ];
         let message = Message::of(&batch(notices, 3), "db1").unwrap();
         assert_eq!(message.subject, "[backupd db1] CRITICAL: second (and 2 more)");
-        for part in ["first", "second", "third", "3 notices before this", "source: shop", "2023-11-14T22:13:20Z"] {
+        for part in
+            ["first", "second", "third", "Before this, 3 notices could not", "source: shop", "2023-11-14T22:13:20Z"]
+        {
             assert!(message.text.contains(part), "{part}: {}", message.text);
         }
     }

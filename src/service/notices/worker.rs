@@ -16,6 +16,7 @@ use crate::{
     model::{message_id, notice::Notice},
     notify::{
         SendError,
+        message::count,
         queue::{Batch, Queue, Shown},
         send,
     },
@@ -163,7 +164,8 @@ fn report(queue: &mut Queue, name: &str, config: &NotifyConfig, batch: &Batch, e
         tracing::error!(
             MESSAGE_ID = message_id::NOTICE_LOST,
             BACKUPD_NOTIFIER = name,
-            "{given_up} notices could not be told through {name} and are given up: {text}"
+            "{} could not be told through {name} and will not be: {text}",
+            count(u64::try_from(given_up).unwrap_or(u64::MAX))
         );
         for notice in &batch.notices {
             tracing::warn!("not told through {name}: {}", notice.text);

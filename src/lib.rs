@@ -3,7 +3,7 @@
 //! The layers, an arrow only points down (see `docs/architecture.md`):
 //!
 //! ```text
-//! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill, health, retention  ->  source, repository  ->  stream  ->  model, config
+//! bin/*  ->  bus, ctl, systemd  ->  service  ->  drill, health, retention  ->  source, repository, notify  ->  stream  ->  model, config
 //! ```
 //!
 //! [`statistics`] stands on [`model`] alone. Nothing below [`bus`] knows D-Bus; nothing below [`service`] knows jobs;
@@ -20,10 +20,12 @@ pub mod drill;
 pub mod fail_point;
 pub mod health;
 pub mod model;
+pub mod notify;
 pub mod repository;
 pub mod retention;
 pub mod service;
 pub mod source;
+mod state_file;
 pub mod statistics;
 pub mod stream;
 pub mod systemd;

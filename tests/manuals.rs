@@ -102,6 +102,7 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     let with = |more: BTreeSet<String>| of_all.union(&more).cloned().collect::<BTreeSet<String>>();
 
     let (drill, health, retention) = (".SS [drill]", ".SS [health]", ".SS [retention]");
+    let notify = ".SS [notify.NAME]";
     let daemon = ["repository", "limits", "undo", "drill", "retention", "health", "metrics"]
         .map(|table| format!("[{table}]\nunknown_to_all = 1\n"));
     let daemon = daemon.concat();
@@ -109,7 +110,7 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     let tables = known("backupd.toml", "unknown_to_all = 1\n", "");
     assert_eq!(
         tables.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["drill", "health", "limits", "metrics", "repository", "retention", "undo"]
+        ["drill", "health", "limits", "metrics", "notify", "repository", "retention", "undo"]
     );
     let repository = documented(&page, ".SS [repository]", ".SS [limits]");
     assert_eq!(known("backupd.toml", daemon, "repository."), repository);
@@ -118,7 +119,22 @@ fn every_key_of_the_configuration_is_documented_and_no_other() {
     assert_eq!(known("backupd.toml", daemon, "drill."), documented(&page, drill, retention));
     assert_eq!(known("backupd.toml", daemon, "retention."), documented(&page, retention, health));
     assert_eq!(known("backupd.toml", daemon, "health."), documented(&page, health, ".SS [metrics]"));
-    assert_eq!(known("backupd.toml", daemon, "metrics."), documented(&page, ".SS [metrics]", source));
+    assert_eq!(known("backupd.toml", daemon, "metrics."), documented(&page, ".SS [metrics]", notify));
+    let of_notifiers = page.split_once(notify).unwrap().1;
+    let of_each = documented(&page, notify, ".SS type = \"mail\"");
+    for (kind, until) in [
+        ("mail", ".SS type = \"webhook\""),
+        ("webhook", ".SS type = \"ping\""),
+        ("ping", ".SS type = \"command\""),
+        ("command", source),
+    ] {
+        let mut keys = documented(of_notifiers, &format!(".SS type = \"{kind}\""), until);
+        keys.extend(
+            of_each.iter().filter(|key| kind != "ping" || !["repeat", "group"].contains(&key.as_str())).cloned(),
+        );
+        let text = format!("[notify.x]\ntype = \"{kind}\"\nunknown_to_all = 1\n");
+        assert_eq!(known("backupd.toml", &text, "notify.x."), keys, "{kind}");
+    }
 
     let file = "sources.d/shop.toml";
     let mut keys = with(documented(&page, postgres, restore));

@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use backupd::{
@@ -75,6 +76,9 @@ impl Arguments {
     }
 }
 
+/// How long notices may take to be written down when the daemon ends.
+const NOTICES_LIMIT: Duration = Duration::from_secs(3);
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Err(error) = logging::init(&arguments.log_level) {
@@ -131,6 +135,7 @@ fn serve(arguments: &Arguments) -> Result<Ended, ServiceError> {
     }
     let operations = Arc::new(Arc::clone(&engine));
     let ended = runtime.block_on(daemon::run(&reach, operations, engine.locked_by_another()));
+    runtime.block_on(engine.notices().finish(NOTICES_LIMIT));
     // A verb that hangs in a system call must not keep the process.
     runtime.shutdown_background();
     ended

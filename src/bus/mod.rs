@@ -7,7 +7,7 @@
 //! - `client_socket`: the bounds on what is held for a client of that socket.
 //! - `session`: one connection, its jobs' signals and their order; `pinned`: what was allowed, to be done; `shown`: its sources' and the daemon's own;
 //!   `manager` (with `rows`), `objects`, `job`, `source`, [`log_control`]: the objects. What the daemon's object offers
-//!   beside backups themselves has an interface for each topic: `health`, `retention`, `statistics`.
+//!   beside backups themselves has an interface for each topic: `health`, `notices`, `retention`, `statistics`.
 //! - [`identity`]: who calls; [`action`]: to do what; `authority`: whether they may; `audit`: what the journal says of
 //!   it; [`error`]: how a failure goes out; [`limits`]: how much may be said.
 
@@ -22,6 +22,7 @@ mod job;
 pub mod limits;
 pub mod log_control;
 mod manager;
+mod notices;
 mod objects;
 mod pinned;
 pub mod proxy;

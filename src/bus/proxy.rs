@@ -212,6 +212,15 @@ pub trait Health {
     fn health(&self) -> zbus::Result<String>;
 }
 
+/// What is told, and to whom.
+#[zbus::proxy(interface = "org.backupd1.Notices", default_service = "org.backupd1", default_path = "/org/backupd1")]
+pub trait Notices {
+    /// Tries a notifier, or all; how it went, as JSON.
+    fn test_notice(&self, notifier: &str, flags: u64) -> zbus::Result<String>;
+    /// What waits to be told, as JSON.
+    fn list_notices(&self, flags: u64) -> zbus::Result<String>;
+}
+
 /// What stays and what goes.
 #[zbus::proxy(interface = "org.backupd1.Retention", default_service = "org.backupd1", default_path = "/org/backupd1")]
 pub trait Retention {

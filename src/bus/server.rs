@@ -33,6 +33,7 @@ use super::{
     identity::{BusClient, Identity, Peer, is_trusted},
     log_control::{LOG_CONTROL_PATH, LogControl, Logging},
     manager::Manager,
+    notices::Notices,
     objects::Objects,
     retention::Retention,
     session::Session,
@@ -203,6 +204,7 @@ impl Server {
             .max_queued(QUEUE)
             .serve_at(MANAGER_PATH, Manager::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Health::new(Arc::clone(&session)))
+            .serve_at(MANAGER_PATH, Notices::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Retention::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Statistics::new(Arc::clone(&session)))
             .serve_at(MANAGER_PATH, Objects::new(Arc::clone(&session)));

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Config, drill, health, metrics, reader::Section, retention, values};
+use super::{Config, drill, health, metrics, notify, reader::Section, retention, values};
 use crate::model::manifest::{Codec, CodecName};
 
 /// The repository where none is configured.
@@ -75,8 +75,9 @@ pub(super) fn read(mut root: Section<'_>) -> Config {
     let health = health::read_host(root.section("health"));
     let (retention, pruning) = retention::read_host(root.section("retention"));
     let metrics = metrics::read(root.section("metrics"));
+    let notify = notify::read(root.sections("notify"));
     root.finish();
-    Config { repository, limits, undo, drill, health, retention, pruning, metrics, ..Config::default() }
+    Config { repository, limits, undo, drill, health, retention, pruning, metrics, notify, ..Config::default() }
 }
 
 fn read_repository(mut section: Section<'_>) -> RepositoryConfig {

@@ -2,16 +2,18 @@
 //! and key. A broken source file disables that source; the others go on.
 //!
 //! - [`connection`]: how to reach a server; [`uri`]: the same as a connection URI.
-//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`, `metrics`: the keys of the files; `schedule`: when; `reader`, `values`, `units`, `files`: how they
+//! - `daemon`, `source`, `postgres`, `sqlite`, `drill`, `health`, `metrics`, [`notify`]: the keys of the files; [`credential`]: where secrets are; `schedule`: when; `reader`, `values`, `units`, `files`: how they
 //!   are read.
 //! - `problem`: what is wrong.
 
 pub mod connection;
+pub mod credential;
 mod daemon;
 mod drill;
 mod files;
 mod health;
 mod metrics;
+pub mod notify;
 mod postgres;
 mod problem;
 mod reader;
@@ -36,6 +38,7 @@ pub use daemon::{DEFAULT_REPOSITORY, Limits, RepositoryConfig, UndoConfig};
 pub use drill::{DEFAULT_DRILL_USER, DrillConfig, DrillHost, read_assertions};
 pub use health::{HealthConfig, HealthHost, Within};
 pub use metrics::MetricsConfig;
+pub use notify::NotifyConfig;
 pub use postgres::{AllDatabases, PostgresConfig, SwapHooks};
 pub use problem::{ConfigErrors, ConfigProblem};
 pub use retention::{RetentionHost, RetentionKeys, RetentionPolicy};
@@ -67,6 +70,8 @@ pub struct Config {
     pub health: HealthHost,
     /// `[metrics]`.
     pub metrics: MetricsConfig,
+    /// `[notify.NAME]`, by the names.
+    pub notify: BTreeMap<String, NotifyConfig>,
     /// The sources whose files are in order.
     pub sources: BTreeMap<SourceName, SourceConfig>,
     /// What is wrong with the other sources' files, by the name of the source as far as it could be told.

@@ -103,6 +103,33 @@ impl<'a> Section<'a> {
         Section::new(self.document, self.dotted(key), line.unwrap_or(self.line), table.unwrap_or_default())
     }
 
+    /// Takes a table of tables whose names are free: each with its name, in the order of the names.
+    pub(super) fn sections(&mut self, key: &'static str) -> Vec<(String, Section<'a>)> {
+        let path = self.dotted(key);
+        let table = self.take(key, |value| match value {
+            DeValue::Table(table) => Ok(table),
+            other => Err(wrong_type("a table", &other)),
+        });
+        let mut sections = Vec::new();
+        for (name, value) in table.unwrap_or_default() {
+            let line = self.document.line(&name.span());
+            let path = format!("{path}.{}", name.get_ref());
+            match value.into_inner() {
+                DeValue::Table(table) => {
+                    sections.push((name.into_inner().into_owned(), Section::new(self.document, path, line, table)));
+                }
+                other => self.document.report(line, &path, wrong_type("a table", &other)),
+            }
+        }
+        sections.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sections
+    }
+
+    /// Reports a problem of the section as a whole.
+    pub(super) fn whole_problem(&self, message: impl Into<String>) {
+        self.document.report(self.line, &self.path, message.into());
+    }
+
     /// Reports a key that people may try here, with better advice than that it is unknown.
     pub(super) fn refuse(&mut self, key: &str, advice: &str) {
         if let Some((name, _)) = self.table.remove_entry(key) {

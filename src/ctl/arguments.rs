@@ -1,6 +1,7 @@
 //! The command line of `backupctl`.
 
 mod health;
+mod notify;
 mod restore;
 mod retention;
 mod source;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::{config, service::operations::VerifyLevel};
 
 pub use health::HealthArguments;
+pub use notify::NotifyVerb;
 pub use restore::{RestoreArguments, RestoreVerb, UndoArguments};
 pub use retention::{ExplainArguments, PinArguments, PruneArguments, RetentionVerb, UndeleteArguments, UnpinArguments};
 pub use source::{AddArguments, NameArguments, PlaceArguments, RemoveArguments, SourceVerb};
@@ -132,6 +134,9 @@ pub enum Verb {
     Source(SourceVerb),
     /// Say whether the backups are as they should be; the exit code is that of a monitoring plugin
     Health(HealthArguments),
+    /// Try the notifiers, and see what waits to be told
+    #[command(subcommand)]
+    Notify(NotifyVerb),
     /// Show when sources were and will be backed up by their timers
     Schedule,
     /// Take a backup of a source

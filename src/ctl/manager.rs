@@ -77,6 +77,10 @@ methods! {
     interface "Health" {
         get_health = "GetHealth"(source: &str, flags: u64) -> String;
     }
+    interface "Notices" {
+        test_notice = "TestNotice"(notifier: &str, flags: u64) -> String;
+        list_notices = "ListNotices"(flags: u64) -> String;
+    }
     interface "Retention" {
         pin_backup = "PinBackup"(backup: &str, options: &Options<'_>, flags: u64) -> ();
         unpin_backup = "UnpinBackup"(backup: &str, flags: u64) -> ();

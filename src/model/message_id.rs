@@ -57,6 +57,8 @@ messages! {
     WATCH_FOUND = "711504f518154a33855baf0453c754be";
     /// What the dead-man's switch had found is over.
     WATCH_OVER = "a2f9795b81c54173a53334b491db563d";
+    /// Notices could not be told, and are given up.
+    NOTICE_LOST = "5b0c2f6f4a3e4b7b9a1d6c8e7f2043a5";
     /// Somebody made a call that changes or reveals something, and was let.
     CALL_ACCEPTED = "7da17c3700b04656bbcd8f76652987c7";
     /// Somebody made a call that he may not make.

@@ -22,6 +22,7 @@ use super::{
     health,
     jobs::{JobLimits, Jobs},
     listing, metrics,
+    notices::{self, Notices},
     opening::{Opened, Opening, RepositoryStatus},
     operations::{
         Caller, CreateOptions, ListFilter, Operations, Overview, Page, PruneOptions, RestoreOptions, SourceSummary,
@@ -76,6 +77,7 @@ pub struct Engine {
     tending: Arc<restore::Tending>,
     accepted: Accepted,
     statistics: statistics::History,
+    notices: Notices,
     health: Arc<health::Watch>,
     /// What starts the units of drills; absent where systemd is not reached.
     units: OnceLock<Arc<dyn DrillUnits>>,
@@ -104,6 +106,7 @@ impl Engine {
         let health = Arc::default();
         let units = OnceLock::new();
         let statistics = statistics::open(&folders.state, &jobs);
+        let (notices, to_tell) = Notices::new(&folders.state);
         let engine = Arc::new(Self {
             folders,
             config,
@@ -114,10 +117,13 @@ impl Engine {
             tending,
             accepted,
             statistics,
+            notices,
             health,
             units,
             runtime,
         });
+        // Before anything else can start a job.
+        notices::begin(&engine, to_tell);
         drill::sweep(&engine);
         prune::begin_automatic(&engine);
         restore::begin_tending(&engine);
@@ -226,6 +232,17 @@ impl Engine {
     /// What is remembered for statistics.
     pub(super) fn statistics_history(&self) -> &statistics::History {
         &self.statistics
+    }
+
+    /// What is told of all that happens.
+    #[must_use]
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// Is told that something which the overview or the configuration shows may have changed.
+    pub(super) fn changes_subscribed(&self) -> tokio::sync::watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The health of the backups.
@@ -353,7 +370,10 @@ fn job_limits(config: &Config) -> JobLimits {
 
 impl Operations for Arc<Engine> {
     fn create(&self, caller: Caller, source: &str, options: CreateOptions) -> Result<JobNumber, ServiceError> {
-        create::submit(self, caller, source, options).inspect_err(|error| statistics::refused(self, source, error))
+        create::submit(self, caller, source, options).inspect_err(|error| {
+            statistics::refused(self, source, error);
+            notices::refused(self, source, error);
+        })
     }
 
     fn plan_restore(
@@ -461,6 +481,14 @@ impl Operations for Arc<Engine> {
     fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError> {
         let ((opened, from), (_, to)) = (self.find(from)?, self.find(to)?);
         statistics::compare(opened.reading(), &from, &to)
+    }
+
+    fn test_notifier(&self, notifier: &str) -> Result<serde_json::Value, ServiceError> {
+        notices::test(self, notifier)
+    }
+
+    fn waiting_notices(&self) -> serde_json::Value {
+        notices::list(self)
     }
 
     fn sources(&self) -> Vec<SourceSummary> {

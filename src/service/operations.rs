@@ -385,6 +385,16 @@ pub trait Operations: Send + Sync {
     /// As [`Operations::get`]; `InvalidArgs` for backups of different kinds.
     fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError>;
 
+    /// Tries one notifier, or all where the name is empty: each tells now that this is a test. What it gives says of each
+    /// how it went; that one fails is no error.
+    ///
+    /// # Errors
+    /// `InvalidArgs` where there is none of this name.
+    fn test_notifier(&self, notifier: &str) -> Result<serde_json::Value, ServiceError>;
+
+    /// What waits to be told, for each notifier.
+    fn waiting_notices(&self) -> serde_json::Value;
+
     /// The sources, broken ones included, in order of their names.
     fn sources(&self) -> Vec<SourceSummary>;
 

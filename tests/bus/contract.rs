@@ -47,7 +47,7 @@ fn attribute(node: Node<'_, '_>, name: &str) -> String {
 }
 
 /// A daemon's objects, one of each interface.
-async fn objects(client: &Connection) -> [(String, &'static str); 6] {
+async fn objects(client: &Connection) -> [(String, &'static str); 7] {
     let manager = ManagerProxy::new(client).await.unwrap();
     let (_, job) = manager.create_backup("shop", &Options::new(), 0).await.unwrap();
     let source = manager.get_source("shop").await.unwrap();
@@ -55,6 +55,7 @@ async fn objects(client: &Connection) -> [(String, &'static str); 6] {
     [
         own(MANAGER),
         own("org.backupd1.Health"),
+        own("org.backupd1.Notices"),
         own("org.backupd1.Retention"),
         own("org.backupd1.Statistics"),
         (job.to_string(), JOB),

@@ -244,6 +244,8 @@ fn calls() -> Vec<Call> {
             vec!["sa{sv}t", "shop@latest", "1", "reason", "s", "audit", "0"],
             found.clone(),
         ),
+        ("org.backupd1.Notices TestNotice", vec!["st", "oncall", "0"], vec![("notifier", "oncall")]),
+        ("org.backupd1.Notices ListNotices", vec!["t", "0"], vec![]),
         ("org.backupd1.Health GetHealth", vec!["st", "shop", "0"], vec![("source", "shop")]),
         (
             "org.backupd1.Retention Prune",

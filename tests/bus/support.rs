@@ -336,6 +336,14 @@ impl Operations for Simulation {
         Ok(Report { now: 1, jobs_since: 1, total: Figures::default(), sources: Vec::new() })
     }
 
+    fn test_notifier(&self, _notifier: &str) -> Result<serde_json::Value, ServiceError> {
+        Ok(serde_json::json!({ "notifiers": [] }))
+    }
+
+    fn waiting_notices(&self) -> serde_json::Value {
+        serde_json::json!({ "notifiers": [] })
+    }
+
     fn diff(&self, from: &str, to: &str) -> Result<BackupDiff, ServiceError> {
         let side = |summary: BackupSummary| Side {
             id: summary.id,

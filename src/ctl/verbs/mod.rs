@@ -11,6 +11,7 @@ mod health;
 mod jobs;
 pub(super) mod list;
 mod log;
+mod notify;
 mod pin;
 mod prune;
 mod reload;
@@ -67,6 +68,7 @@ pub(super) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Ct
         Verb::Status => status::run(&client, output).await,
         Verb::Sources => sources::run(&client, output).await,
         Verb::Health(health) => health::run(&arguments.common, output, health).await,
+        Verb::Notify(verb) => notify::run(&client, output, verb).await,
         Verb::Schedule => schedule::run(&client, output).await,
         Verb::Create(arguments) => create::run(client, output, arguments).await,
         Verb::List(arguments) => list::run(&client, output, arguments).await,

@@ -20,7 +20,8 @@ use std::{
 
 use tokio::sync::{Notify, broadcast, watch};
 
-use self::{change::HealthChange, clients::Clients, host::Host, memory::Memory};
+pub use self::change::HealthChange;
+use self::{clients::Clients, host::Host, memory::Memory};
 use super::{engine::Engine, jobs::JobEvent, operations::Operations as _};
 use crate::{
     clock::now_micros,

@@ -8,15 +8,10 @@ use std::{
 };
 
 use crate::{
-    config::{ConnectionSpec, PasswordSource, Secret},
+    config::{ConnectionSpec, PasswordSource, Secret, credential},
     model::ErrorCode,
     source::SourceError,
 };
-
-/// The folders whose files the unit passes, each with the prefix that their credentials have: `LoadCredential=ID:FOLDER`
-/// makes a file NAME the credential `ID_NAME` (systemd.exec(5)).
-const FOLDERS: [(&str, &str); 2] =
-    [("secret", "/etc/backupd/credentials"), ("encrypted", "/etc/backupd/credentials.encrypted")];
 
 /// A file with passwords that is longer than this is not one.
 const LIMIT: u64 = 1 << 20;
@@ -29,20 +24,7 @@ pub fn resolve(spec: &ConnectionSpec) -> Result<Option<Secret>, SourceError> {
     match &spec.password {
         PasswordSource::None => Ok(None),
         PasswordSource::Given(secret) => Ok(Some(secret.clone())),
-        PasswordSource::Credential(name) => {
-            let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
-                missing(format!(
-                    "the password credential {name:?} cannot be read: systemd passed no credentials \
-                     (LoadCredential= or LoadCredentialEncrypted= in the unit)"
-                ))
-            })?;
-            if name.contains('/') || name == ".." || name.is_empty() {
-                return Err(missing(format!("{name:?} is not the name of a credential")));
-            }
-            let text = read_credential(Path::new(&folder), name)?;
-            let text = text.strip_suffix('\n').unwrap_or(&text);
-            Ok(Some(Secret::new(text.strip_suffix('\r').unwrap_or(text).to_owned())))
-        }
+        PasswordSource::Credential(name) => credential::read(name, "password credential").map(Some).map_err(missing),
         PasswordSource::PassFile(path) => {
             let text = read_private(path)?;
             Ok(lookup(&text, spec).map(Secret::new))
@@ -52,25 +34,6 @@ pub fn resolve(spec: &ConnectionSpec) -> Result<Option<Secret>, SourceError> {
 
 fn missing(message: String) -> SourceError {
     SourceError::new(ErrorCode::CredentialsMissing, message)
-}
-
-/// Reads a credential that was passed under its own name, or as a file of this name in one of the folders that the unit
-/// names (see [`FOLDERS`]).
-fn read_credential(passed: &Path, name: &str) -> Result<String, SourceError> {
-    let candidates = std::iter::once(name.to_owned()).chain(FOLDERS.iter().map(|(id, _)| format!("{id}_{name}")));
-    for candidate in candidates {
-        let path = passed.join(candidate);
-        match fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(missing(format!("cannot read the password in {}: {error}", path.display()))),
-            Ok(text) => return Ok(text),
-        }
-    }
-    let folders = FOLDERS.map(|(_, folder)| folder).join(" or ");
-    Err(missing(format!(
-        "systemd passed no credential {name:?} when the daemon started: put the file {name} into {folders}, \
-         then let the daemon restart (`systemctl kill --kill-whom=main --signal=SIGUSR1 backupd` does that when no job runs)"
-    )))
 }
 
 /// Reads a file as libpq does: a plain file that nobody else can read or write.
@@ -179,27 +142,6 @@ mod tests {
         // An escaped star is a star.
         assert!(lookup("\\*:5432:shop:reader:x", &spec("h", "shop", PasswordSource::None)).is_none());
         assert_eq!(lookup("h:5432:a\\:b:reader:", &spec("h", "a:b", PasswordSource::None)).unwrap(), "");
-    }
-
-    #[test]
-    fn a_credential_has_its_own_name_or_that_of_a_folder() {
-        let passed = tempfile::tempdir().unwrap();
-        let read = |name: &str| read_credential(passed.path(), name);
-        let error = read("shop").unwrap_err();
-        assert_eq!(error.code(), ErrorCode::CredentialsMissing);
-        assert!(error.to_string().contains("put the file shop into /etc/backupd/credentials or "), "{error}");
-        for (file, text) in [("encrypted_shop", "c"), ("secret_shop", "b"), ("shop", "a")] {
-            fs::write(passed.path().join(file), text).unwrap();
-            assert_eq!(read("shop").unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn the_unit_passes_the_folders() {
-        let unit = include_str!("../../../systemd/backupd.service");
-        for (line, (id, folder)) in ["LoadCredential", "LoadCredentialEncrypted"].into_iter().zip(FOLDERS) {
-            assert!(unit.lines().any(|found| found == format!("{line}={id}:{folder}")), "{line}");
-        }
     }
 
     #[test]

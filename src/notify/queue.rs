@@ -18,8 +18,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::routing::{self, Told};
-use crate::{config::NotifyConfig, model::notice::Notice, state_file};
+use super::routing::{self, Marks, Told};
+use crate::{
+    config::NotifyConfig,
+    model::notice::{Event, Notice, Severity},
+    state_file,
+};
 
 /// So many notices wait for one notifier at most.
 pub const LIMIT: usize = 256;
@@ -48,6 +52,9 @@ pub struct Entry {
     pub notice: Notice,
     /// Since when it waits, microseconds since the epoch.
     pub queued_at: u64,
+    /// What was told of its topic before.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    pub before: Marks,
 }
 
 /// What is remembered beside the notices.
@@ -118,6 +125,9 @@ impl Queue {
         for file in fs::read_dir(folder)? {
             queue.read(&file?.path());
         }
+        for entry in queue.waiting.values() {
+            queue.state.told.waits(&entry.notice, entry.queued_at);
+        }
         queue.next = queue.waiting.last_key_value().map_or(1, |(number, _)| number + 1);
         Ok(queue)
     }
@@ -151,19 +161,20 @@ impl Queue {
     /// # Errors
     /// The operating system's: then it is kept in memory alone.
     pub fn push(&mut self, config: &NotifyConfig, notice: &Notice, now: u64) -> io::Result<()> {
-        let before = self.state.clone();
+        let (before, marks) = (self.state.clone(), self.state.told.of(notice));
         let Some(notice) = routing::decide(&mut self.state.told, config, notice, now) else {
             return if self.state == before { Ok(()) } else { self.save() };
         };
         let number = self.next;
         self.next += 1;
-        let entry = Entry { notice, queued_at: now };
+        let entry = Entry { notice, queued_at: now, before: marks };
         let written = serde_json::to_vec(&entry)
             .map_err(io::Error::from)
             .and_then(|bytes| state_file::replace(&self.path(number), &bytes));
         self.waiting.insert(number, entry);
         if self.waiting.len() > LIMIT {
-            let least = self.waiting.iter().min_by_key(|(number, entry)| (entry.notice.severity, **number));
+            // The first ones may be on their way just now.
+            let least = self.waiting.iter().skip(BATCH).min_by_key(|(number, entry)| (weight(&entry.notice), **number));
             let least = least.map(|(number, _)| *number);
             least.into_iter().for_each(|number| self.drop_one(number));
         }
@@ -244,7 +255,7 @@ impl Queue {
 
     fn drop_one(&mut self, number: u64) {
         if let Some(entry) = self.waiting.remove(&number) {
-            routing::not_told(&mut self.state.told, &entry.notice);
+            self.state.told.not_told(&entry.notice, &entry.before);
             self.state.dropped = self.state.dropped.saturating_add(1);
             if let Err(error) = remove(&self.path(number)) {
                 tracing::warn!("a notice that was given up cannot be removed from {}: {error}", self.folder.display());
@@ -259,6 +270,11 @@ impl Queue {
     fn path(&self, number: u64) -> PathBuf {
         self.folder.join(format!("{number:020}.json"))
     }
+}
+
+/// How much it matters that a notice is told: the end of a trouble as much as a trouble.
+fn weight(notice: &Notice) -> Severity {
+    if notice.event == Event::Recovery { notice.severity.max(Severity::Warning) } else { notice.severity }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

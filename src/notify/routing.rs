@@ -24,12 +24,15 @@ pub const BACKUP_TOPIC: &str = "backup ";
 /// What a notifier was told of troubles that are not over.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Told {
-    troubles: BTreeMap<String, BTreeMap<Event, Mark>>,
+    troubles: BTreeMap<String, Marks>,
 }
+
+/// What was told of one topic.
+pub type Marks = BTreeMap<Event, Mark>;
 
 /// When a trouble was told last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
+pub struct Mark {
     severity: Severity,
     /// Microseconds since the epoch.
     at: u64,
@@ -58,12 +61,41 @@ pub fn decide(told: &mut Told, config: &NotifyConfig, notice: &Notice, now: u64)
     (notice.event != Event::Recovery && wants(config, notice)).then(|| notice.clone())
 }
 
-/// Takes back that a notice was told, since it never will be.
-pub fn not_told(told: &mut Told, notice: &Notice) {
-    if let Some(marks) = told.troubles.get_mut(&notice.topic) {
-        marks.remove(&notice.event);
+impl Told {
+    /// What was told of the topic of a notice.
+    #[must_use]
+    pub fn of(&self, notice: &Notice) -> Marks {
+        self.troubles.get(&notice.topic).cloned().unwrap_or_default()
+    }
+
+    /// Takes back that a notice was told, since it never will be. `before` is what was told of its topic before it: that
+    /// still waits for its recovery, and a trouble that goes on is told at the next occasion.
+    pub fn not_told(&mut self, notice: &Notice, before: &Marks) {
+        let earlier = |mark: &Mark| Mark { at: 0, ..*mark };
+        if notice.event == Event::Recovery {
+            let again = before.iter().map(|(event, mark)| (*event, earlier(mark))).collect::<Marks>();
+            if !again.is_empty() {
+                self.troubles.entry(notice.topic.clone()).or_insert(again);
+            }
+            return;
+        }
+        let Some(marks) = self.troubles.get_mut(&notice.topic) else { return };
+        match before.get(&notice.event) {
+            Some(mark) => drop(marks.insert(notice.event, earlier(mark))),
+            None => drop(marks.remove(&notice.event)),
+        }
         if marks.is_empty() {
-            told.troubles.remove(&notice.topic);
+            self.troubles.remove(&notice.topic);
+        }
+    }
+
+    /// A notice waits that was decided before a crash, which may have come before that was remembered.
+    pub fn waits(&mut self, notice: &Notice, queued_at: u64) {
+        if notice.event == Event::Recovery {
+            self.troubles.remove(&notice.topic);
+        } else if notice.is_trouble() && !notice.topic.is_empty() {
+            let mark = Mark { severity: notice.severity, at: queued_at, unsaid: 0 };
+            self.troubles.entry(notice.topic.clone()).or_default().entry(notice.event).or_insert(mark);
         }
     }
 }

@@ -130,3 +130,93 @@ proptest! {
         prop_assert_eq!(files(folder.path()), LIMIT + 1);
     }
 }
+
+/// The queue of a notifier that groups nothing.
+fn open(folder: &Path) -> (Queue, NotifyConfig) {
+    (Queue::open(folder).unwrap(), NotifyConfig { group: Duration::ZERO, ..notifier() })
+}
+
+fn ends(queue: &mut Queue, config: &NotifyConfig, source: &str, now: u64) {
+    queue.push(config, &notice(Event::Success, Severity::Info, source, now), now).unwrap();
+}
+
+fn events(queue: &Queue) -> Vec<Event> {
+    queue.shown().waiting.into_iter().map(|entry| entry.notice.event).collect()
+}
+
+#[test]
+fn a_repeat_that_nobody_heard_takes_nothing_of_what_was_told_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, config) = open(folder.path());
+    push(&mut queue, Severity::Critical, "a", SECOND);
+    queue.sent(&queue.batch(&config, SECOND).unwrap()).unwrap();
+    let later = 4000 * SECOND;
+    push(&mut queue, Severity::Critical, "a", later);
+    let batch = queue.batch(&config, later).unwrap();
+    assert_eq!(queue.failed(&config, &batch, Failure::Final, "no", later).unwrap(), 1);
+    // It goes on, so it is told at the next occasion; and its end is told.
+    push(&mut queue, Severity::Critical, "a", later + SECOND);
+    assert_eq!(events(&queue), [Event::Failure]);
+    ends(&mut queue, &config, "a", later + 2 * SECOND);
+    assert_eq!(events(&queue), [Event::Failure, Event::Recovery]);
+}
+
+#[test]
+fn an_end_that_nobody_heard_is_told_by_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, config) = open(folder.path());
+    push(&mut queue, Severity::Critical, "a", SECOND);
+    queue.sent(&queue.batch(&config, SECOND).unwrap()).unwrap();
+    ends(&mut queue, &config, "a", 2 * SECOND);
+    let batch = queue.batch(&config, 2 * SECOND).unwrap();
+    assert_eq!(queue.failed(&config, &batch, Failure::Final, "no", 2 * SECOND).unwrap(), 1);
+    ends(&mut queue, &config, "a", 3 * SECOND);
+    assert_eq!(events(&queue), [Event::Recovery]);
+    // Heard at last, it is not told again.
+    queue.sent(&queue.batch(&config, 60 * SECOND).unwrap()).unwrap();
+    ends(&mut queue, &config, "a", 61 * SECOND);
+    assert_eq!(events(&queue), []);
+}
+
+#[test]
+fn a_crash_between_a_notice_and_what_is_remembered_costs_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, config) = open(folder.path());
+    push(&mut queue, Severity::Critical, "a", SECOND);
+    drop(queue);
+    fs::remove_file(folder.path().join("state.json")).unwrap();
+    let (mut queue, _) = open(folder.path());
+    queue.sent(&queue.batch(&config, SECOND).unwrap()).unwrap();
+    ends(&mut queue, &config, "a", 2 * SECOND);
+    assert_eq!(events(&queue), [Event::Recovery]);
+    let told = fs::read(folder.path().join("state.json")).unwrap();
+    drop(queue);
+    // The same with the end: it waits, so it is remembered as told.
+    fs::write(folder.path().join("state.json"), told).unwrap();
+    let (mut queue, _) = open(folder.path());
+    ends(&mut queue, &config, "a", 3 * SECOND);
+    assert_eq!(events(&queue), [Event::Recovery]);
+}
+
+#[test]
+fn what_is_on_its_way_and_the_ends_of_troubles_are_not_dropped_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut queue, config) = open(folder.path());
+    push(&mut queue, Severity::Warning, "a", SECOND);
+    queue.sent(&queue.batch(&config, SECOND).unwrap()).unwrap();
+    push(&mut queue, Severity::Warning, "first", 2 * SECOND);
+    let on_its_way = queue.batch(&config, 2 * SECOND).unwrap();
+    for n in 0..60 {
+        push(&mut queue, Severity::Critical, &format!("c{n}"), 3 * SECOND);
+    }
+    ends(&mut queue, &config, "a", 4 * SECOND);
+    for n in 0..LIMIT {
+        push(&mut queue, Severity::Warning, &format!("w{n}"), 5 * SECOND);
+    }
+    assert_eq!(queue.shown().waiting.len(), LIMIT);
+    assert!(sources(&queue).contains(&"first".to_owned()), "it may be sent just now");
+    queue.sent(&on_its_way).unwrap();
+    let weight = |severity| queue.shown().waiting.iter().filter(|entry| entry.notice.severity == severity).count();
+    assert_eq!(weight(Severity::Critical), 60);
+    assert!(queue.shown().dropped > 0);
+}

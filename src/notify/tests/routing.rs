@@ -10,7 +10,7 @@ use crate::{
         notify::{PingConfig, Transport},
     },
     model::notice::{Event, Notice, Severity},
-    notify::routing::{BACKUP_TOPIC, Told, decide, not_told},
+    notify::routing::{BACKUP_TOPIC, Told, decide},
 };
 
 const SECOND: u64 = 1_000_000;
@@ -61,7 +61,7 @@ fn what_is_never_told_has_no_recovery_and_does_not_silence() {
     let (mut told, config) = (Told::default(), notifier());
     let failure = notice(Event::Failure, Severity::Critical, "shop", 1);
     assert!(decide(&mut told, &config, &failure, 1).is_some());
-    not_told(&mut told, &failure);
+    told.not_told(&failure, &told.clone().of(&notice(Event::Failure, Severity::Critical, "other", 1)));
     assert!(decide(&mut told, &config, &notice(Event::Success, Severity::Info, "shop", 2), 2).is_none());
     assert!(decide(&mut told, &config, &failure, 3).is_some());
 }

@@ -81,6 +81,8 @@ pub struct SourceFacts {
     pub credential_problem: Option<String>,
     /// Why no client programs fit its server.
     pub client_problem: Option<String>,
+    /// Why its retention is not applied.
+    pub retention_problem: Option<String>,
 }
 
 impl SourceFacts {

@@ -133,6 +133,11 @@ impl Check<'_> {
                 "install the client package of the server's version",
             );
         }
+        if let Some(problem) = &self.facts.retention_problem {
+            let message = format!("keeps more than its retention says: {problem}");
+            let advice = format!("`backupctl retention explain {0}`, then `backupctl prune {0}`", self.facts.name);
+            self.find(Code::RetentionHeld, Severity::Warning, message, &advice);
+        }
     }
 
     fn timer(&mut self, config: &SourceConfig) {

@@ -293,6 +293,8 @@ fn what_a_backup_will_need() {
     assert_eq!(found, [(Code::CredentialUnreadable, Severity::Critical)]);
     let found = of_shop(|shop| shop.client_problem = problem());
     assert_eq!(found, [(Code::ClientProgramMissing, Severity::Critical)]);
+    let found = of_shop(|shop| shop.retention_problem = problem());
+    assert_eq!(found, [(Code::RetentionHeld, Severity::Warning)]);
 }
 
 #[test]

@@ -85,6 +85,8 @@ fn a_changed_retention_that_would_delete_much_waits_for_a_word() {
     let plan = explained(&daemon);
     assert!(plan["held"].as_str().expect("held").contains("would delete 4 of its 6 backups"), "{plan}");
     daemon.ctl(&["prune", "--yes"]).fails_with(ErrorCode::PruneHeld);
+    let held = || daemon.ctl(&["health", "--json"]).text().contains("RetentionHeld");
+    wait_until("health says so", held);
     assert_eq!(sequences(&daemon).len(), 6);
     let dry = daemon.ctl(&["prune", "--dry-run"]).ok();
     assert!(dry.text().contains("4 backups listed") && dry.text().contains("no rule keeps it"), "{dry}");
@@ -93,6 +95,7 @@ fn a_changed_retention_that_would_delete_much_waits_for_a_word() {
     daemon.ctl(&["prune"]).fails_with(ErrorCode::InvalidArgs);
     daemon.ctl(&["prune", "shop", "--yes", "--force"]).ok();
     assert_eq!(sequences(&daemon), [6, 5]);
+    wait_until("health says so no more", || !held());
     // From then on it is the policy, also for a daemon that starts again.
     drop(daemon);
     let daemon = world.start();

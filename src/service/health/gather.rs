@@ -16,6 +16,7 @@ use crate::{
     service::{
         engine::Engine,
         opening::{Opened, RepositoryStatus},
+        prune::Retention,
         restore,
     },
     source::{postgres::password, space},
@@ -30,6 +31,7 @@ pub(super) fn gather(engine: &Engine, memory: &Memory, clients: &Clients, host: 
     let jobs = engine.jobs().past();
     let (repository, opened) = repository(engine, &config, memory);
     let (mut timers, systemd_problem) = timers(&config, host);
+    let retention = opened.as_ref().and_then(|opened| Retention::look(engine, opened));
     let mut sources: Vec<SourceFacts> = Vec::new();
     for (name, source) in &config.sources {
         let timer = timers.remove(name);
@@ -45,6 +47,7 @@ pub(super) fn gather(engine: &Engine, memory: &Memory, clients: &Clients, host: 
             timer,
             credential_problem: source.enabled.then(|| credential_problem(&source.kind)).flatten(),
             client_problem: clients.problem(name),
+            retention_problem: retention.as_ref().and_then(|retention| retention.problem(name)),
             ..SourceFacts::default()
         });
     }

@@ -33,8 +33,8 @@ use crate::{
 
 pub(super) use accepted::Accepted;
 pub(super) use automatic::begin as begin_automatic;
-pub(super) use plan::explain;
 use plan::{Plan, Planner};
+pub(super) use plan::{Retention, explain};
 
 /// The sources that a prune is about: the one with this name, or all that are configured.
 fn sources(engine: &Engine, source: &str) -> Result<Vec<SourceName>, ServiceError> {

@@ -117,6 +117,23 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Whether retention is applied, for who watches.
+pub(in crate::service) struct Retention<'a>(Planner<'a>);
+
+impl<'a> Retention<'a> {
+    /// Looks at the backups; nothing where that cannot be done, which is told elsewhere.
+    pub(in crate::service) fn look(engine: &'a Engine, opened: &Opened) -> Option<Self> {
+        Planner::new(engine, opened, now_micros(), false, &Cancel::new()).ok().map(Self)
+    }
+
+    /// Why nothing of a source is deleted although its retention says so; nothing where the daemon deletes only when it
+    /// is asked to.
+    pub(in crate::service) fn problem(&self, source: &SourceName) -> Option<String> {
+        let automatic = self.0.config.pruning.automatic;
+        self.0.plan(source).filter(|_| automatic).and_then(|plan| plan.held)
+    }
+}
+
 /// What a source itself chooses of its database.
 fn own_selection(source: &SourceConfig) -> Option<&Selection> {
     match &source.kind {

@@ -69,6 +69,17 @@ fn the_examples_of_the_documentation_are_good() {
     assert!(!config.sources.is_empty());
 }
 
+/// The examples of notifiers in the README.
+#[test]
+fn the_notifiers_of_the_readme_are_good() {
+    let readme = include_str!("../../README.md");
+    let (section, _) = readme.split_once("## Notices").unwrap().1.split_once("\n## ").unwrap();
+    let blocks: Vec<&str> = section.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert_eq!(problems_of_main(&blocks.concat()), Vec::<String>::new());
+    let directory = directory(Some(&blocks.concat()), &[]);
+    assert_eq!(load(directory.path()).unwrap().notify.len(), 6);
+}
+
 #[test]
 fn every_key_of_the_main_file() {
     let main = r#"

@@ -183,3 +183,27 @@ fn tls_is_checked() {
     assert!(servers[1].is_empty() && servers[2].is_empty(), "no secret goes to a stranger");
     assert_no_secret(&world, &daemon);
 }
+
+#[test]
+fn a_backup_that_died_with_the_daemon_is_told_by_the_next() {
+    let server = Receiver::http(&[Does::Takes], None);
+    let chat =
+        "[notify.chat]\ntype = \"webhook\"\nurl_credential = \"chat\"\nevents = [\"failure\"]\ngroup = \"off\"\n";
+    let mut world = world(chat, &[("chat", &url("http", server.port))]);
+    world.set_env("BACKUPD_FAIL_POINT", "pack-renamed=kill");
+    let mut daemon = world.start();
+    // Until what is remembered of jobs has begun, there is nothing to make up for.
+    wait_until("notices are looked after", || world.path().join("state/notices/seen").exists());
+    assert!(!daemon.ctl(&["create", "shop"]).status.success());
+    daemon.wait();
+    world.unset_env("BACKUPD_FAIL_POINT");
+    let daemon = world.start();
+    let body = server.next().body;
+    assert!(body.contains("was interrupted: create of shop"), "{body}");
+    // And not by the one after that.
+    wait_until("nothing waits", || queue(&daemon, "chat")["waiting"] == Value::Array(Vec::new()));
+    assert!(daemon.stop().success());
+    let daemon = world.start();
+    fail(&daemon);
+    assert!(server.next().body.contains("The backup of gone could not begin"));
+}

@@ -12,6 +12,9 @@ pub struct WatchArguments {
     /// Look at the backups only, not at the daemon
     #[arg(long)]
     pub skip_daemon: bool,
+    /// Tell the configured notifiers, too
+    #[arg(long)]
+    pub notify: bool,
     /// The directory of backupd.toml
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = config::DEFAULT_DIRECTORY)]
     pub config_dir: PathBuf,

@@ -29,6 +29,7 @@ mod undelete;
 mod undo;
 pub(super) mod verify;
 mod watch;
+mod watch_notices;
 
 use super::{
     arguments::{Arguments, RetentionVerb, Verb},

@@ -20,6 +20,7 @@ use super::super::{
     systemd,
     table::visible,
 };
+use super::watch_notices;
 use crate::{
     clock::now_micros,
     config::{self, Config, SourceConfig},
@@ -67,6 +68,11 @@ pub(super) async fn run(arguments: &WatchArguments, common: &Common, output: &Ou
     let (due, over) = remember(state.as_deref(), &findings);
     if to_journal {
         log(&findings, &due, &over);
+    }
+    if arguments.notify {
+        // One that cannot be read is among the findings, and says whom to tell no more than who is to be told.
+        let notifiers = config::load(&arguments.config_dir).map(|config| config.notify).unwrap_or_default();
+        watch_notices::tell(&notifiers, &findings, state.as_deref(), REPEAT).await;
     }
     if output.is_json() {
         output.json(&json!({ "sources": sources, "findings": findings }))?;

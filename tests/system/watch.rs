@@ -68,8 +68,17 @@ fn a_daemon_that_is_gone_and_backups_that_stopped_are_noticed(system: &System) {
     let said = told(system, "BACKUPD_FINDING=backup-too-old BACKUPD_SOURCE=shop");
     assert!(said.contains("the newest good backup of shop is") && said.contains("its `rpo` is 1s"), "{said}");
     assert_eq!(said.matches("\nthe newest").count(), 0, "critical only once: {said}");
-    // A daemon that was stopped is not started by the one that looks.
-    system.sh("systemctl stop backupd");
+    // A daemon that was stopped is not started by the one that looks. The notifiers hear of it all the same, with a
+    // password that only root can place.
+    system.sh(
+        r#"mkdir -p -m 700 /etc/backupd/credentials && echo 's3cret' >/etc/backupd/credentials/hook
+        printf '%s\n' '[notify.pager]' 'type = "command"' 'command = ["/bin/sh", "-c", "echo $BACKUPD_EVENT: $BACKUPD_SUBJECT >>/var/lib/backupd-watch/heard"]' >>/etc/backupd/backupd.toml
+        systemctl stop backupd"#,
+    );
+    system.wait_for("grep -q ^daemon: /var/lib/backupd-watch/heard");
+    system.sh("systemctl start backupd");
+    system.wait_for("grep -q ^recovery: /var/lib/backupd-watch/heard");
+    system.sh("[ $(grep -c ^daemon: /var/lib/backupd-watch/heard) = 1 ] && systemctl stop backupd");
     system.wait_for("systemctl --quiet is-failed backupd-watch.service");
     assert_eq!(system.property("backupd", "ActiveState"), "inactive");
 

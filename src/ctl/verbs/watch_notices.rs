@@ -3,11 +3,7 @@
 //! Invariants: each notifier has a memory of its own, which changes only when it was reached: what could not be told is
 //! told by the next look; no notifier keeps another, or the look itself, from its end.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use futures_util::future::join_all;
 
@@ -98,7 +94,7 @@ fn read(file: Option<&Path>) -> BTreeMap<String, Told> {
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-fn write(file: &PathBuf, memory: &BTreeMap<String, Told>) -> std::io::Result<()> {
+fn write(file: &Path, memory: &BTreeMap<String, Told>) -> std::io::Result<()> {
     state_file::replace(file, &serde_json::to_vec(memory)?)
 }
 

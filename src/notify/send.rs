@@ -41,7 +41,7 @@ async fn by_transport(config: &NotifyConfig, message: &Message) -> Result<(), Se
         Transport::Ping(ping) => web::ping(ping, message).await,
         Transport::Command(words) => {
             let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-            command::run(Path::new(program), arguments, facts(message), message.text.as_bytes()).await
+            command::run(Path::new(program), arguments, facts(message), format!("{}\n", message.text).as_bytes()).await
         }
     }
 }

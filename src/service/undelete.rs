@@ -7,6 +7,9 @@ use crate::{
     repository::{DeletedBackup, Record},
 };
 
+/// Fewer digits of an id are a slip.
+const SHORTEST: usize = 4;
+
 /// A backup that was brought back is kept for so long, microseconds, so that retention does not take it at once again.
 const KEPT: u64 = 7 * 24 * 3_600_000_000;
 
@@ -38,7 +41,7 @@ pub(super) fn undelete(engine: &Engine, backup: &str) -> Result<BackupId, Servic
     let wanted = backup.to_ascii_lowercase();
     let found: Vec<&DeletedBackup> = deleted
         .iter()
-        .filter(|deleted| !wanted.is_empty() && deleted.summary.id.to_string().starts_with(&wanted))
+        .filter(|deleted| wanted.len() >= SHORTEST && deleted.summary.id.to_string().starts_with(&wanted))
         .collect();
     let one = match found.as_slice() {
         [one] => *one,

@@ -27,6 +27,7 @@ mod runs;
 pub mod selector;
 mod several;
 pub mod statistics;
+mod steady_clock;
 mod tally;
 mod undelete;
 mod usage;

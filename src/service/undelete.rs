@@ -24,7 +24,7 @@ pub struct Undeletable {
 
 /// The deleted backups, those last that were deleted last.
 pub(super) fn list(engine: &Engine) -> Result<Vec<Undeletable>, ServiceError> {
-    let window = engine.gc_options(0).undelete_window;
+    let window = u64::try_from(engine.config().pruning.undelete.as_micros()).unwrap_or(u64::MAX);
     let mut all = engine.repository()?.reading().deleted()?;
     all.sort_by_key(|deleted| deleted.at);
     let until = |deleted: &DeletedBackup| if deleted.at_once { deleted.at } else { deleted.at.saturating_add(window) };

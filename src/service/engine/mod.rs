@@ -32,6 +32,7 @@ use super::{
     restore,
     selector::{Chosen, Selector},
     statistics,
+    steady_clock::SteadyClock,
 };
 use crate::{
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
@@ -71,6 +72,7 @@ pub struct Engine {
     jobs: Jobs,
     tending: Arc<restore::Tending>,
     accepted: Accepted,
+    clock: SteadyClock,
     statistics: statistics::History,
     notices: Notices,
     health: Arc<health::Watch>,
@@ -98,6 +100,7 @@ impl Engine {
         let config = RwLock::new(config);
         let tending = Arc::default();
         let accepted = Accepted::open(&folders.state);
+        let clock = SteadyClock::start();
         let health = Arc::default();
         let units = OnceLock::new();
         let statistics = statistics::open(&folders.state, &jobs);
@@ -111,6 +114,7 @@ impl Engine {
             jobs,
             tending,
             accepted,
+            clock,
             statistics,
             notices,
             health,
@@ -213,9 +217,11 @@ impl Engine {
         &self.accepted
     }
 
-    /// How space is freed, at this time.
+    /// How space is freed, at this time. A clock that was set forward while the daemon runs ends no window early.
     pub(super) fn gc_options(&self, now: u64) -> GcOptions {
-        let window = self.config().pruning.undelete.as_micros();
+        let window = self.config().pruning.undelete;
+        let now = self.clock.believed(now, window);
+        let window = window.as_micros();
         GcOptions { now, undelete_window: u64::try_from(window).unwrap_or(u64::MAX), force: false }
     }
 

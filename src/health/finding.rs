@@ -110,7 +110,7 @@ codes! {
     CredentialUnreadable;
     /// No client programs of PostgreSQL fit the server, as after an upgrade of the server.
     ClientProgramMissing;
-    /// The retention of the source changed and would delete much; nothing of it is deleted until somebody says so.
+    /// The retention of the source changed and would delete much, or is new; nothing is deleted until somebody says so.
     RetentionHeld;
     /// The timer of the source is not active, so no backup is taken.
     TimerInactive;

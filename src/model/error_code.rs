@@ -154,7 +154,7 @@ rows! {
     NoSuchPlan, own!("NoSuchPlan"), 4, false, "No plan has this id, or not any more. `restore --dry-run` makes one.";
     DrillUnavailable, own!("DrillUnavailable"), 45, false, "The drill could not be carried out here, which says nothing about the backup. The message names the program, extension or right that is missing.";
     DrillFailed, own!("DrillFailed"), 46, false, "The backup did not restore as it should. Look at the message, take a new backup, and drill that one.";
-    PruneHeld, own!("PruneHeld"), 47, false, "The retention of a source changed and would delete more than a third of its backups. Look at `backupctl retention explain`, then prune with --force.";
+    PruneHeld, own!("PruneHeld"), 47, false, "The retention of a source changed and would delete more than a third of its backups, or was never applied to it before. Look at `backupctl retention explain`, then prune with --force.";
 }
 
 impl ErrorCode {

@@ -31,9 +31,9 @@ impl Accepted {
         Self { path, policies: Mutex::new(policies) }
     }
 
-    /// Whether the source was pruned under this policy before.
-    pub(super) fn is_accepted(&self, source: &SourceName, policy: &RetentionPolicy) -> bool {
-        self.policies().get(source) == Some(policy)
+    /// Under which policy the source was pruned last, if it ever was.
+    pub(super) fn of(&self, source: &SourceName) -> Option<RetentionPolicy> {
+        self.policies().get(source).cloned()
     }
 
     /// From now on it was. Where that cannot be written, the next start asks again.
@@ -59,16 +59,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_remembered_over_restarts_and_a_changed_one_is_new() {
+    fn a_policy_is_remembered_over_restarts_and_a_torn_file_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let (shop, policy) = ("shop".parse().unwrap(), RetentionPolicy::default());
         let accepted = Accepted::open(folder.path());
-        assert!(!accepted.is_accepted(&shop, &policy));
+        assert_eq!(accepted.of(&shop), None);
         accepted.accept(&shop, &policy);
-        let accepted = Accepted::open(folder.path());
-        assert!(accepted.is_accepted(&shop, &policy));
-        assert!(!accepted.is_accepted(&shop, &RetentionPolicy { keep_daily: 3, ..policy.clone() }));
+        assert_eq!(Accepted::open(folder.path()).of(&shop), Some(policy));
         std::fs::write(folder.path().join("retention.json"), "{").unwrap();
-        assert!(!Accepted::open(folder.path()).is_accepted(&shop, &policy));
+        assert_eq!(Accepted::open(folder.path()).of(&shop), None);
     }
 }

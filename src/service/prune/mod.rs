@@ -2,8 +2,8 @@
 //! anything; `accepted` remembers under which policies prunes were let run; `automatic` prunes after backups.
 //!
 //! Invariants: each database is judged by itself, never with others; a backup goes only by a plan that was made from the
-//! list as it is while the job runs; a policy that changed and would delete more than a third of a source deletes
-//! nothing of it until somebody says so.
+//! list as it is while the job runs; a policy that changed and would delete more than a third of a source, or one that
+//! was never applied to it, deletes nothing of it until somebody says so.
 
 mod accepted;
 mod automatic;

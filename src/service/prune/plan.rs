@@ -101,19 +101,27 @@ impl<'a> Planner<'a> {
         Some(Plan { held: self.held(&plan), ..plan })
     }
 
-    /// Why nothing of a plan is done yet, if the policy changed and much would go.
+    /// Why nothing of a plan is done yet: if the policy changed and much would go, or if it was never applied before, as
+    /// after an upgrade, and anything would.
     fn held(&self, plan: &Plan) -> Option<String> {
-        let all: usize = plan.databases.values().map(Vec::len).sum();
-        let going = plan.going().count();
-        if going * A_THIRD <= all || self.engine.accepted_policies().is_accepted(&plan.source, &plan.policy) {
-            return None;
-        }
-        let source = &plan.source;
+        let (source, all, going) = (&plan.source, plan.databases.values().map(Vec::len).sum(), plan.going().count());
+        let why = why_held(self.engine.accepted_policies().of(source).as_ref(), &plan.policy, going, all)?;
         Some(format!(
-            "the retention of {source} changed, and would delete {going} of its {all} backups, which is more than a third: \
-             look at `backupctl retention explain {source}`, then run `backupctl prune {source} --force`, or pin what \
-             shall stay"
+            "the retention of {source} {why}: look at `backupctl retention explain {source}`, then run `backupctl prune \
+             {source} --force`, or pin what shall stay"
         ))
+    }
+}
+
+/// What speaks against letting so many of all backups go under a policy, where `accepted` is the one of the last time.
+fn why_held(accepted: Option<&RetentionPolicy>, policy: &RetentionPolicy, going: usize, all: usize) -> Option<String> {
+    match accepted {
+        Some(accepted) if accepted == policy => None,
+        Some(_) if going * A_THIRD > all => {
+            Some(format!("changed, and would delete {going} of its {all} backups, which is more than a third"))
+        }
+        None if going > 0 => Some(format!("was never applied before, and would delete {going} of its {all} backups")),
+        _ => None,
     }
 }
 
@@ -200,4 +208,20 @@ fn shown(plan: &Plan, usage: impl Fn(&BackupId) -> Option<BackupUsage>) -> Value
         "held": plan.held,
         "backups": plan.databases.values().flatten().map(backup).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_applied_before_deletes_much_without_a_word() {
+        let (policy, other) = (RetentionPolicy::default(), RetentionPolicy::everything());
+        let held = |accepted, going| why_held(accepted, &policy, going, 9);
+        assert_eq!(held(Some(&policy), 8), None);
+        assert_eq!(held(Some(&other), 3), None, "exactly a third");
+        assert!(held(Some(&other), 4).unwrap().contains("would delete 4 of its 9 backups"));
+        assert_eq!(held(None, 0), None);
+        assert!(held(None, 1).unwrap().contains("was never applied before"));
+    }
 }

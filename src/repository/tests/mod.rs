@@ -6,7 +6,13 @@ mod flips;
 mod model;
 mod round_trip;
 
-use std::{collections::BTreeMap, io::Read as _, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::Read as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     BackupFolder, BeginBackup, Catalog, Committed, GcOptions, LocalStorage, ManifestFacts, OwnedRepository, Repository,
@@ -47,8 +53,16 @@ impl World {
         Arc::new(LocalStorage::new(self.path()))
     }
 
+    /// Becomes the owner. A lock that was just let go is held for a moment longer where another test starts a program:
+    /// until that is executed, the fork has the descriptor, too.
     pub(super) fn own(&self) -> OwnedRepository {
-        OwnedRepository::create_path(&self.path(), CodecName::Gzip).unwrap()
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            match OwnedRepository::create_path(&self.path(), CodecName::Gzip) {
+                Err(RepositoryError::Locked { .. }) if Instant::now() < end => std::thread::yield_now(),
+                owned => return owned.unwrap(),
+            }
+        }
     }
 
     pub(super) fn begin(&self) -> BeginBackup {

@@ -93,7 +93,10 @@ fn run(
         }
         let mut all = true;
         for (backup, why) in plan.going() {
-            cancel.check()?;
+            if cancel.reason().is_some() {
+                all = false;
+                break;
+            }
             match delete(engine, backup, options.force) {
                 Ok(true) => {
                     deleted += 1;
@@ -118,8 +121,9 @@ fn run(
             engine.accepted_policies().accept(&plan.source, &plan.policy);
         }
     }
-    // Deleted they are from their records on, also where freeing space fails.
+    // Deleted they are from their records on, also where the job is cancelled or freeing space fails.
     opened.refresh(engine.jobs())?;
+    cancel.check()?;
     let options = GcOptions { force: options.force, ..engine.gc_options(now_micros()) };
     let report = opened.owned().free_space(options, cancel)?;
     let statistics = json!({

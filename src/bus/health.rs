@@ -7,14 +7,11 @@ use zbus::{Connection, message::Header};
 use super::{
     action::{About, Action},
     error::ApiError,
-    limits::check_argument,
+    limits::{self, check_argument},
     session::{Properties, Session},
     types::no_flags,
 };
-use crate::{
-    model::ErrorCode,
-    service::{ServiceError, operations::Overview},
-};
+use crate::service::operations::Overview;
 
 /// Health on one connection.
 pub(super) struct Health {
@@ -40,12 +37,8 @@ impl Health {
         no_flags(flags)?;
         check_argument("source", &source)?;
         let grant = self.session.authorise(connection, &header, About::source(Action::Inspect, &source)).await?;
-        let report = self.session.call(move |operations| {
-            let report = operations.health(&source)?;
-            serde_json::to_string(&report)
-                .map_err(|error| ServiceError::new(ErrorCode::Internal, format!("cannot write the report: {error}")))
-        });
-        grant.conclude(report.await)
+        let report = self.session.call(move |operations| operations.health(&source)).await;
+        grant.conclude(report.and_then(|report| limits::serialized("the health", &report)))
     }
 
     /// Open to everybody: whether backups work at all is no secret.

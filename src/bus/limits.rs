@@ -107,6 +107,15 @@ pub(super) fn json(what: &str, text: String) -> Result<String, ApiError> {
     Err(ApiError::new(ErrorCode::LimitsExceeded, message))
 }
 
+/// Something as JSON for an answer.
+///
+/// # Errors
+/// As [`json`]; `Internal` for what has no JSON.
+pub(super) fn serialized(what: &str, value: &impl serde::Serialize) -> Result<String, ApiError> {
+    let text = serde_json::to_string(value).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+    json(what, text)
+}
+
 /// The rows at the end of a list that fit into one answer. Their sizes are estimates and may be a little off.
 pub(super) fn last_that_fit<T>(rows: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
     let mut left = LIST;

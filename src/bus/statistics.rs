@@ -11,7 +11,6 @@ use super::{
     session::Session,
     types::no_flags,
 };
-use crate::model::ErrorCode;
 
 /// Statistics on one connection.
 pub(super) struct Statistics {
@@ -38,7 +37,7 @@ impl Statistics {
         check_argument("source", &source)?;
         let grant = self.session.authorise(connection, &header, About::source(Action::Inspect, &source)).await?;
         let report = self.session.call(move |operations| operations.statistics(&source)).await;
-        grant.conclude(report.and_then(|report| json("the statistics", &report)))
+        grant.conclude(report.and_then(|report| limits::serialized("the statistics", &report)))
     }
 
     #[zbus(out_args("difference"))]
@@ -65,11 +64,6 @@ impl Statistics {
             }
         };
         let difference = self.session.call(move |operations| operations.diff(&first, &second)).await;
-        grant.conclude(difference.and_then(|difference| json("the difference", &difference)))
+        grant.conclude(difference.and_then(|difference| limits::serialized("the difference", &difference)))
     }
-}
-
-fn json(what: &str, value: &impl serde::Serialize) -> Result<String, ApiError> {
-    let text = serde_json::to_string(value).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
-    limits::json(what, text)
 }

@@ -33,8 +33,8 @@ pub(crate) async fn connect() -> zbus::Result<SystemdProxy<'static>> {
     SystemdProxy::new(&Builder::system().method_timeout(CALL_TIMEOUT).build().await?).await
 }
 
-/// What systemd says of a service.
-pub(crate) async fn daemon_state(manager: &SystemdProxy<'_>, service: &str) -> zbus::Result<DaemonState> {
+/// The properties of a service: as a unit, and as a service.
+async fn properties(manager: &SystemdProxy<'_>, service: &str) -> zbus::Result<[HashMap<String, OwnedVariant>; 2]> {
     let path = manager.load_unit(service).await?;
     let proxy = PropertiesProxy::builder(manager.inner().connection())
         .destination("org.freedesktop.systemd1")
@@ -44,8 +44,12 @@ pub(crate) async fn daemon_state(manager: &SystemdProxy<'_>, service: &str) -> z
     let read = async |interface: &'static str| -> zbus::Result<HashMap<String, OwnedVariant>> {
         Ok(proxy.get_all(InterfaceName::try_from(interface)?).await?)
     };
-    let unit = read("org.freedesktop.systemd1.Unit").await?;
-    let service = read("org.freedesktop.systemd1.Service").await?;
+    Ok([read("org.freedesktop.systemd1.Unit").await?, read("org.freedesktop.systemd1.Service").await?])
+}
+
+/// What systemd says of a service.
+pub(crate) async fn daemon_state(manager: &SystemdProxy<'_>, service: &str) -> zbus::Result<DaemonState> {
+    let [unit, service] = properties(manager, service).await?;
     let text = |properties: &HashMap<String, OwnedVariant>, name: &str| {
         properties.get(name).and_then(|value| String::try_from(value.clone()).ok()).unwrap_or_default()
     };
@@ -59,17 +63,7 @@ pub(crate) async fn daemon_state(manager: &SystemdProxy<'_>, service: &str) -> z
 
 /// The process of a service, 0 for none, and the state of its unit.
 pub(crate) async fn process_and_state(manager: &SystemdProxy<'_>, service: &str) -> zbus::Result<(u32, String)> {
-    let path = manager.load_unit(service).await?;
-    let proxy = PropertiesProxy::builder(manager.inner().connection())
-        .destination("org.freedesktop.systemd1")
-        .path(path.into_inner())
-        .build()
-        .await?;
-    let read = async |interface: &'static str| -> zbus::Result<HashMap<String, OwnedVariant>> {
-        Ok(proxy.get_all(InterfaceName::try_from(interface)?).await?)
-    };
-    let service = read("org.freedesktop.systemd1.Service").await?;
-    let unit = read("org.freedesktop.systemd1.Unit").await?;
+    let [unit, service] = properties(manager, service).await?;
     let process = service.get("MainPID").and_then(|value| u32::try_from(value.clone()).ok()).unwrap_or(0);
     let state = unit.get("ActiveState").and_then(|value| String::try_from(value.clone()).ok());
     Ok((process, state.unwrap_or_default()))

@@ -11,6 +11,7 @@ use super::{
     text,
 };
 use crate::{
+    clock::micros,
     config::{SourceConfig, Within},
     model::{
         SourceKey,
@@ -162,7 +163,7 @@ impl Check<'_> {
         let mut oldest: Option<(u64, &SourceKey)> = None;
         let mut without: Vec<String> = Vec::new();
         for (key, backups) in &current {
-            let good = backups.iter().filter(|backup| is_good(backup) && !self.in_future(backup));
+            let good = backups.iter().filter(|backup| backup.is_good() && !self.in_future(backup));
             match good.map(|backup| backup.snapshot_at).max() {
                 Some(at) if oldest.is_none_or(|(oldest, _)| at < oldest) => oldest = Some((at, key)),
                 Some(_) => {}
@@ -243,10 +244,10 @@ impl Check<'_> {
     }
 
     fn redundancy(&mut self, backups: &[BackupSummary]) {
-        self.health.good_backups = backups.iter().filter(|backup| is_good(backup)).count() as u64;
+        self.health.good_backups = backups.iter().filter(|backup| backup.is_good()).count() as u64;
         let wanted = self.facts.health.min_backups.unwrap_or(0) as usize;
         for (key, backups) in &self.current(backups) {
-            let good = backups.iter().filter(|backup| is_good(backup)).count();
+            let good = backups.iter().filter(|backup| backup.is_good()).count();
             if good < wanted {
                 let message = format!("has {good} good backups of {key}, of {wanted} that there shall be");
                 let advice = "let retention keep more, take more backups, or lower `min_backups`";
@@ -327,10 +328,6 @@ impl Check<'_> {
     }
 }
 
-fn is_good(backup: &BackupSummary) -> bool {
-    !backup.suspect && !backup.damaged
-}
-
 /// How long backups of the source take: the longest of the last ones.
 fn usual(backups: &[BackupSummary]) -> Duration {
     let mut newest: Vec<&BackupSummary> = backups.iter().collect();
@@ -338,8 +335,4 @@ fn usual(backups: &[BackupSummary]) -> Duration {
     let longest = newest.iter().take(TIMED).map(|backup| backup.finished_at.saturating_sub(backup.started_at)).max();
     // A clock that jumped while one was taken says nothing.
     Duration::from_micros(longest.unwrap_or(0).min(86_400_000_000))
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

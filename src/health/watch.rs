@@ -167,11 +167,11 @@ pub fn broken_finding(name: &str, problems: &str) -> Finding {
 pub fn newest_good(backups: &[BackupSummary], source: &SourceName, now: u64) -> Option<u64> {
     let known = || backups.iter().filter(|b| b.source.source == *source && b.snapshot_at <= now.saturating_add(AHEAD));
     let newest_of = |key: &SourceKey| {
-        let good = known().filter(|b| b.source == *key && !b.suspect && !b.damaged);
+        let good = known().filter(|b| b.source == *key && b.is_good());
         good.map(|b| b.snapshot_at).max()
     };
     let Some(run) = known().filter(|b| b.whole_run).max_by_key(|b| b.snapshot_at).map(|b| b.run_id) else {
-        return known().filter(|b| !b.suspect && !b.damaged).map(|b| b.snapshot_at).max();
+        return known().filter(|b| b.is_good()).map(|b| b.snapshot_at).max();
     };
     let of_run = known().filter(|b| b.whole_run && b.run_id == run);
     of_run.map(|b| newest_of(&b.source)).min().flatten()

@@ -117,6 +117,12 @@ pub struct BackupSummary {
 }
 
 impl BackupSummary {
+    /// Whether nothing is known that speaks against it.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        !self.suspect && !self.damaged
+    }
+
     /// For tests: a backup of the source `shop` that holds nothing, and of which nothing is known.
     #[cfg(test)]
     pub(crate) fn nothing() -> Self {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::routing::{self, Marks, Told};
 use crate::{
+    clock::micros,
     config::NotifyConfig,
     model::notice::{Event, Notice, Severity},
     state_file,
@@ -287,8 +288,4 @@ fn remove(path: &Path) -> io::Result<()> {
 /// How long is waited after so many tries that failed.
 fn pause(tries: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(20)).min(LONGEST_PAUSE)
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

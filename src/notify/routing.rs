@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::micros,
     config::NotifyConfig,
     model::notice::{Event, Notice, Severity},
 };
@@ -153,8 +154,4 @@ fn wants_source(config: &NotifyConfig, source: &str) -> bool {
         source == wanted || source.strip_prefix(wanted.as_str()).is_some_and(|database| database.starts_with('/'))
     };
     config.sources.is_empty() || config.sources.iter().any(is_of)
-}
-
-fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,7 @@ use super::{
     reason::{Going, Staying},
 };
 use crate::{
+    clock::micros,
     config::RetentionPolicy,
     model::{
         BackupId, PackId,
@@ -43,7 +44,7 @@ impl Candidate {
     /// What a listing shows of a backup. `selection` is the source's own: a backup of less is not a good one.
     #[must_use]
     pub fn of(backup: &BackupSummary, selection: Option<&Selection>) -> Self {
-        let good = !backup.damaged && !backup.suspect && backup.selection.as_ref() == selection;
+        let good = backup.is_good() && backup.selection.as_ref() == selection;
         Self {
             id: backup.id,
             sequence: backup.sequence,
@@ -267,8 +268,4 @@ impl<Z: TimeZone> Question<'_, Z> {
 
 fn age(backup: &Candidate, vouched: u64) -> u64 {
     vouched.saturating_sub(backup.taken_at)
-}
-
-fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

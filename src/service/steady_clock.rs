@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::clock::now_micros;
+use crate::clock::{micros, now_micros};
 
 /// Clocks are corrected by less without anybody noticing.
 const TOLERANCE: Duration = Duration::from_secs(3600);
@@ -45,7 +45,7 @@ impl State {
         let (at, then) = self.base;
         // It stands still while the host sleeps, which only waits longer.
         let since = steady.saturating_duration_since(then).saturating_add(TOLERANCE);
-        let latest = at.saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
+        let latest = at.saturating_add(micros(since));
         if now <= latest {
             self.ahead_since = None;
             return now;
@@ -68,7 +68,6 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_ahead_is_believed_after_a_day() {
         let (start, at) = (Instant::now(), 1_000_000_000_000_000);
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap();
         let mut state = State { base: (at, start), ahead_since: None };
         let mut ask = |now: u64, days: u32| state.believed(now, start + DAY * days, DAY);
         assert_eq!(ask(at + micros(DAY), 1), at + micros(DAY), "as it should be");

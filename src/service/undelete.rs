@@ -2,7 +2,7 @@
 
 use super::{engine::Engine, error::ServiceError};
 use crate::{
-    clock::now_micros,
+    clock::{micros, now_micros},
     model::{BackupId, ErrorCode},
     repository::{DeletedBackup, Record},
 };
@@ -24,7 +24,7 @@ pub struct Undeletable {
 
 /// The deleted backups, those last that were deleted last.
 pub(super) fn list(engine: &Engine) -> Result<Vec<Undeletable>, ServiceError> {
-    let window = u64::try_from(engine.config().pruning.undelete.as_micros()).unwrap_or(u64::MAX);
+    let window = micros(engine.config().pruning.undelete);
     let mut all = engine.repository()?.reading().deleted()?;
     all.sort_by_key(|deleted| deleted.at);
     let until = |deleted: &DeletedBackup| if deleted.at_once { deleted.at } else { deleted.at.saturating_add(window) };

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{engine::Engine, error::ServiceError};
 use crate::{
+    model::{BackupId, SourceKey},
     repository::{
         Usage,
         usage::{BackupUsage, SourceUsage},
@@ -22,8 +23,12 @@ pub(super) fn describe(engine: &Engine) -> Result<Value, ServiceError> {
 }
 
 fn shown(usage: &Usage) -> Value {
-    let source = |(source, of): (&crate::model::SourceKey, &SourceUsage)| json!({ "source": source.to_string(), "own_bytes": of.own, "unique_bytes": of.unique, "shared_bytes": of.shared });
-    let backup = |(id, of): (&crate::model::BackupId, &BackupUsage)| {
+    let source = |(source, of): (&SourceKey, &SourceUsage)| {
+        json!({
+            "source": source.to_string(), "own_bytes": of.own, "unique_bytes": of.unique, "shared_bytes": of.shared,
+        })
+    };
+    let backup = |(id, of): (&BackupId, &BackupUsage)| {
         json!({
             "id": id, "own_bytes": of.own, "unique_bytes": of.unique, "shared_bytes": of.shared,
             "frees_bytes": of.freed_if_deleted(),

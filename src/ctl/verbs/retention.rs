@@ -11,7 +11,12 @@ use super::super::{
     output::Output,
     table::{Column, Table, visible},
 };
-use crate::{bus::types::explain_options_to_wire, clock::now_micros, config::RetentionPolicy, model::ErrorCode};
+use crate::{
+    bus::types::explain_options_to_wire,
+    clock::{micros, now_micros},
+    config::RetentionPolicy,
+    model::ErrorCode,
+};
 
 /// What the daemon says.
 #[derive(Debug, Deserialize)]
@@ -135,7 +140,7 @@ fn policy(policy: &RetentionPolicy) -> String {
     for (word, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
         words.push(format!("{number} {word}"));
     }
-    let time = |duration: std::time::Duration| human::duration(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    let time = |duration: std::time::Duration| human::duration(micros(duration));
     words.extend(policy.keep_within.map(|within| format!("all within {}", time(within))));
     if words.is_empty() {
         words.push("all".to_owned());

@@ -22,7 +22,7 @@ use super::super::{
 };
 use super::watch_notices;
 use crate::{
-    clock::now_micros,
+    clock::{modified_at, now_micros},
     config::{self, Config, SourceConfig},
     health::{
         age_limit,
@@ -34,6 +34,7 @@ use crate::{
     model::{SourceName, message_id, summary::BackupSummary},
     repository::{Catalog, Repository},
     service::ServiceError,
+    state_file,
     systemd::{calendar, logging},
 };
 
@@ -192,7 +193,7 @@ fn too_old(config: &Config, config_dir: &Path, state: Option<&Path>) -> Vec<Find
         }
     };
     for (name, source) in config.sources.iter().filter(|(_, source)| source.enabled) {
-        let file = config_dir.join("sources.d").join(format!("{name}.toml"));
+        let file = config::source_file(config_dir, name);
         findings.extend(source_finding(&watched(name, source, &file, &listed, now), now));
     }
     findings
@@ -229,13 +230,6 @@ fn watched(name: &SourceName, source: &SourceConfig, file: &Path, listed: &[Back
     }
 }
 
-/// When a file was written last, microseconds since the epoch; 0 where that cannot be told.
-fn modified_at(file: &Path) -> u64 {
-    let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified());
-    let since = modified.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    since.and_then(|since| u64::try_from(since.as_micros()).ok()).unwrap_or_default()
-}
-
 /// Which findings are to be told now, and what is over. What cannot be remembered is told each time.
 fn remember(folder: Option<&Path>, findings: &[Finding]) -> (Vec<bool>, Vec<String>) {
     let file = folder.map(|folder| folder.join(TOLD));
@@ -244,19 +238,12 @@ fn remember(folder: Option<&Path>, findings: &[Finding]) -> (Vec<bool>, Vec<Stri
     let before = told.clone();
     let (due, over) = told.update(findings, now_micros(), REPEAT);
     if let Some(file) = file.filter(|_| told != before)
-        && let Err(error) = write(&file, &told)
+        && let Err(error) =
+            serde_json::to_vec(&told).map_err(Into::into).and_then(|bytes| state_file::replace(&file, &bytes))
     {
         say(format_args!("Cannot write {}: {error}", file.display()));
     }
     (due, over)
-}
-
-fn write(file: &Path, told: &Told) -> std::io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&mut temporary, told)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(file).map(drop).map_err(|error| error.error)
 }
 
 /// Writes down what is wrong: as critical what was not told within the last day, as a warning what was.

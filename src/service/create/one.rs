@@ -80,7 +80,7 @@ impl Creation<'_> {
     fn look_for_losses(&self, committed: &Committed, before: &[BackupSummary]) -> Result<(), ServiceError> {
         let opened = self.engine.repository()?;
         let selection = |manifest: &Manifest| manifest.postgresql.as_ref().and_then(|facts| facts.selection.clone());
-        let candidates = before.iter().filter(|b| b.source == self.key && !b.suspect && !b.damaged);
+        let candidates = before.iter().filter(|b| b.source == self.key && b.is_good());
         for candidate in candidates.take(COMPARED) {
             // One that cannot be read is for a verification to find.
             let Ok((manifest, _)) = opened.reading().manifest(&Repository::folder_of(candidate)) else { continue };

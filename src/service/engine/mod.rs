@@ -35,6 +35,7 @@ use super::{
     steady_clock::SteadyClock,
 };
 use crate::{
+    clock::micros,
     config::{self, Config, ConfigProblem, SourceConfig, SourceKind},
     model::{ErrorCode, SourceName, message_id, summary::BackupSummary},
     repository::GcOptions,
@@ -221,8 +222,7 @@ impl Engine {
     pub(super) fn gc_options(&self, now: u64) -> GcOptions {
         let window = self.config().pruning.undelete;
         let now = self.clock.believed(now, window);
-        let window = window.as_micros();
-        GcOptions { now, undelete_window: u64::try_from(window).unwrap_or(u64::MAX), force: false }
+        GcOptions { now, undelete_window: micros(window), force: false }
     }
 
     /// What wakes the one that looks after what restores leave.

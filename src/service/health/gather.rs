@@ -1,12 +1,12 @@
 //! Gathers the facts. Nothing here decides anything. Blocks, for no longer than a file system takes to answer.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::UNIX_EPOCH};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use nix::{sys::statvfs::FsFlags, unistd::AccessFlags};
 
 use super::{clients::Clients, host::Host, memory::Memory};
 use crate::{
-    clock::now_micros,
+    clock::{modified_at, now_micros},
     config::{self, Config, SourceConfig, SourceKind, Within},
     health::{
         Facts,
@@ -16,8 +16,7 @@ use crate::{
     service::{
         engine::Engine,
         opening::{Opened, RepositoryStatus},
-        prune::Retention,
-        restore,
+        prune, restore,
     },
     source::{postgres::password, space},
 };
@@ -31,7 +30,7 @@ pub(super) fn gather(engine: &Engine, memory: &Memory, clients: &Clients, host: 
     let jobs = engine.jobs().past();
     let (repository, opened) = repository(engine, &config, memory);
     let (mut timers, systemd_problem) = timers(&config, host);
-    let retention = opened.as_ref().and_then(|opened| Retention::look(engine, opened));
+    let mut held = opened.as_ref().map(|opened| prune::held(engine, opened)).unwrap_or_default();
     let mut sources: Vec<SourceFacts> = Vec::new();
     for (name, source) in &config.sources {
         let timer = timers.remove(name);
@@ -39,7 +38,7 @@ pub(super) fn gather(engine: &Engine, memory: &Memory, clients: &Clients, host: 
         sources.push(SourceFacts {
             name: name.to_string(),
             config: Some(Arc::new(source.clone())),
-            configured_at: changed_at(&config::source_file(&engine.folders().config, name)),
+            configured_at: modified_at(&config::source_file(&engine.folders().config, name)),
             health: source.health.or(&config.health.sources),
             backups: opened.as_ref().map(|opened| backups_of(opened, name)),
             jobs: jobs_of(&jobs, name.as_str()),
@@ -47,7 +46,7 @@ pub(super) fn gather(engine: &Engine, memory: &Memory, clients: &Clients, host: 
             timer,
             credential_problem: source.enabled.then(|| credential_problem(&source.kind)).flatten(),
             client_problem: clients.problem(name),
-            retention_problem: retention.as_ref().and_then(|retention| retention.problem(name)),
+            retention_problem: held.remove(name),
             ..SourceFacts::default()
         });
     }
@@ -163,12 +162,6 @@ fn credential_problem(kind: &SourceKind) -> Option<String> {
     let SourceKind::Postgres(postgres) = kind else { return None };
     let connections = std::iter::once(&postgres.connection).chain(&postgres.restore);
     connections.filter_map(|connection| password::resolve(connection).err()).map(|error| error.to_string()).next()
-}
-
-fn changed_at(file: &Path) -> u64 {
-    let modified = std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok();
-    let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.and_then(|since| u64::try_from(since.as_micros()).ok()).unwrap_or(0)
 }
 
 fn undo(engine: &Engine) -> Vec<UndoFacts> {

@@ -58,7 +58,7 @@ fn after(engine: &Arc<Engine>, record: &JobRecord) -> Result<(), ServiceError> {
         return Ok(());
     }
     let opened = engine.repository()?;
-    let planner = Planner::new(engine, &opened, now_micros(), false, &Cancel::new())?;
+    let planner = Planner::for_prune(engine, &opened, std::slice::from_ref(&name), false, &Cancel::new())?;
     let Some(plan) = planner.plan(&name) else { return Ok(()) };
     if plan.held.is_some() {
         return Ok(()); // The timer's prune says so once a day.

@@ -17,6 +17,7 @@ use super::{
     engine::Engine,
     error::ServiceError,
     jobs::{JobHandle, JobOutcome, JobRequest},
+    opening::Opened,
     operations::{Caller, PruneOptions},
     several,
 };
@@ -34,7 +35,7 @@ use crate::{
 pub(super) use accepted::Accepted;
 pub(super) use automatic::begin as begin_automatic;
 use plan::{Plan, Planner};
-pub(super) use plan::{Retention, explain};
+pub(super) use plan::{explain, held};
 
 /// The sources that a prune is about: the one with this name, or all that are configured.
 fn sources(engine: &Engine, source: &str) -> Result<Vec<SourceName>, ServiceError> {
@@ -76,7 +77,7 @@ fn run(
     let opened = engine.repository()?;
     let cancel = &job.context.cancel;
     job.context.progress.enter(Phase::Checking);
-    let planner = Planner::new(engine, &opened, now_micros(), options.despite_clock, cancel)?;
+    let planner = Planner::for_prune(engine, &opened, sources, options.despite_clock, cancel)?;
     let plans: Vec<Plan> = sources.iter().filter_map(|source| planner.plan(source)).collect();
     job.context.progress.enter(Phase::Deleting);
     let (mut deleted, mut held, mut failed) = (0_usize, Vec::new(), Vec::new());
@@ -97,7 +98,7 @@ fn run(
                 all = false;
                 break;
             }
-            match delete(engine, backup, options.force) {
+            match delete(&opened, backup, options.force) {
                 Ok(true) => {
                     deleted += 1;
                     tracing::info!(
@@ -136,9 +137,9 @@ fn run(
 }
 
 /// Whether it was there.
-fn delete(engine: &Engine, backup: &BackupSummary, by_name: bool) -> Result<bool, ServiceError> {
+fn delete(opened: &Opened, backup: &BackupSummary, by_name: bool) -> Result<bool, ServiceError> {
     let deletion = Deletion { now: now_micros(), by_name, at_once: false };
-    match engine.repository()?.owned().mark_deleted(&Repository::folder_of(backup), deletion) {
+    match opened.owned().mark_deleted(&Repository::folder_of(backup), deletion) {
         Ok(()) => Ok(true),
         // Somebody deleted it meanwhile.
         Err(RepositoryError::NoSuchBackup(_)) => Ok(false),

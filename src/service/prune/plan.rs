@@ -51,18 +51,24 @@ impl Plan {
 }
 
 impl<'a> Planner<'a> {
-    /// Looks at the repository; at the sizes of packs only where a policy asks for them.
-    pub(super) fn new(
+    fn new(engine: &'a Engine, opened: &Opened, usage: Option<Usage>, despite_clock: bool) -> Self {
+        let (config, now) = (engine.config(), now_micros());
+        Self { engine, config, backups: opened.backups(), usage, now, despite_clock }
+    }
+
+    /// For plans of these sources; looks at the sizes of packs, which means at every manifest, only where a policy asks for
+    /// them.
+    pub(super) fn for_prune(
         engine: &'a Engine,
         opened: &Opened,
-        now: u64,
+        sources: &[SourceName],
         despite_clock: bool,
         cancel: &Cancel,
     ) -> Result<Self, ServiceError> {
         let config = engine.config();
-        let sizes = config.sources.keys().filter_map(|name| config.retention_of(name)).any(|p| p.max_size.is_some());
+        let sizes = sources.iter().filter_map(|name| config.retention_of(name)).any(|p| p.max_size.is_some());
         let usage = sizes.then(|| opened.reading().usage(cancel)).transpose()?;
-        Ok(Self { engine, config, backups: opened.backups(), usage, now, despite_clock })
+        Ok(Self::new(engine, opened, usage, despite_clock))
     }
 
     /// The plan for a source that is configured.
@@ -125,21 +131,23 @@ fn why_held(accepted: Option<&RetentionPolicy>, policy: &RetentionPolicy, going:
     }
 }
 
-/// Whether retention is applied, for who watches.
-pub(in crate::service) struct Retention<'a>(Planner<'a>);
-
-impl<'a> Retention<'a> {
-    /// Looks at the backups; nothing where that cannot be done, which is told elsewhere.
-    pub(in crate::service) fn look(engine: &'a Engine, opened: &Opened) -> Option<Self> {
-        Planner::new(engine, opened, now_micros(), false, &Cancel::new()).ok().map(Self)
+/// Why nothing of these sources is deleted although their retention says so, for who watches; nothing where the daemon deletes
+/// only when it is asked to, or it cannot be told. Looks at no backup of a source whose policy was applied before.
+pub(in crate::service) fn held(engine: &Engine, opened: &Opened) -> BTreeMap<SourceName, String> {
+    let config = engine.config();
+    if !config.pruning.automatic {
+        return BTreeMap::new();
     }
-
-    /// Why nothing of a source is deleted although its retention says so; nothing where the daemon deletes only when it
-    /// is asked to.
-    pub(in crate::service) fn problem(&self, source: &SourceName) -> Option<String> {
-        let automatic = self.0.config.pruning.automatic;
-        self.0.plan(source).filter(|_| automatic).and_then(|plan| plan.held)
-    }
+    let is_new = |name: &&SourceName| engine.accepted_policies().of(name) != config.retention_of(name);
+    let new: Vec<SourceName> = config.sources.keys().filter(is_new).cloned().collect();
+    let planner = match Planner::for_prune(engine, opened, &new, false, &Cancel::new()) {
+        Ok(planner) => planner,
+        Err(error) => {
+            tracing::warn!("cannot look at what retention keeps: {error}");
+            return BTreeMap::new();
+        }
+    };
+    new.into_iter().filter_map(|name| planner.plan(&name)?.held.map(|why| (name, why))).collect()
 }
 
 /// What a source itself chooses of its database.
@@ -157,10 +165,8 @@ fn own_selection(source: &SourceConfig) -> Option<&Selection> {
 pub(in crate::service) fn explain(engine: &Engine, source: &str, despite_clock: bool) -> Result<Value, ServiceError> {
     let names = sources(engine, source)?;
     let opened = engine.repository()?;
-    let cancel = Cancel::new();
-    let usage = opened.reading().usage(&cancel)?;
-    let mut planner = Planner::new(engine, &opened, now_micros(), despite_clock, &cancel)?;
-    planner.usage = Some(usage);
+    let usage = opened.reading().usage(&Cancel::new())?;
+    let planner = Planner::new(engine, &opened, Some(usage), despite_clock);
     let plans: Vec<Value> = names
         .iter()
         .filter_map(|name| planner.look(name, true))
